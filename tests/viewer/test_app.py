@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from support.assertions import A_LEVEL, TWO_LEVELS, close_to
+from support.looping import over
 from support.viewer_pages import CHANNELS, demo, empty, page_of, tab_of, without_faults
 
 import cnnviz_fast as cf
@@ -53,11 +54,20 @@ def kept(browser: Browser) -> Iterator[Page]:
         yield tab
 
 
+@pytest.fixture(scope="module")
+def standing(browser: Browser) -> Iterator[Page]:
+    """Return a tab that shows the page of all tests and no other: to load it takes ten times what an address takes."""
+    for tab in tab_of(browser):
+        tab.set_viewport_size({"width": 1400, "height": 900})
+        tab.add_init_script(NO_WEBGL + COPIED)
+        yield tab
+
+
 @pytest.fixture
-def opened(kept: Page, path: Path) -> Iterator[Open]:
+def opened(standing: Page, path: Path) -> Iterator[Open]:
     """Return what shows the page from disk at an address, in the tab as the test before has left it."""
-    with without_faults(kept):
-        yield lambda address="#1": drawn(kept, path, address)
+    with without_faults(standing):
+        yield lambda address="#1": drawn(standing, path, address)
 
 
 @pytest.fixture
@@ -127,8 +137,8 @@ def test_page_needs_nothing_but_its_file(tab: Page, anew: Open) -> None:
     assert tab.get_by_text("6 channels of 4 × 4", exact=True).is_visible()
 
 
-def test_tree_chooses_layers_and_closes_groups(anew: Open) -> None:
-    tab = anew()
+def test_tree_chooses_layers_and_closes_groups(opened: Open) -> None:
+    tab = opened()
     tree = tab.get_by_role("tree")
     assert tree.get_by_role("treeitem").all_inner_texts()[0].split() == ["stem", "6"]
     tree.get_by_title("body.0.norm").click()
@@ -143,8 +153,8 @@ def test_tree_chooses_layers_and_closes_groups(anew: Open) -> None:
     assert tree.get_by_title("body.0.norm").is_visible()
 
 
-def test_search_finds_layers_by_text(anew: Open) -> None:
-    tab = anew()
+def test_search_finds_layers_by_text(opened: Open) -> None:
+    tab = opened()
     tab.keyboard.press("/")
     tab.keyboard.type("NORM")
     assert [item.get_attribute("title") for item in tab.get_by_role("treeitem").all()] == ["body.0.norm"]
@@ -626,8 +636,8 @@ def test_layer_without_finite_values_says_so(anew: Open, tmp_path: Path) -> None
     assert "∞" not in tab.locator("body").inner_text()
 
 
-def test_back_and_forward(anew: Open) -> None:
-    tab = anew()
+def test_back_and_forward(opened: Open) -> None:
+    tab = opened()
     tab.keyboard.press("]")
     tab.keyboard.press(".")
     assert letters(tab) == {"l": "body.0.conv", "i": "1"}
@@ -665,8 +675,8 @@ def test_hostile_address_is_left_out(opened: Open, address: str) -> None:
     assert order(tab) == [0, 1, 2, 3, 4, 5]
 
 
-def test_link_and_code_are_copied(tab: Page, anew: Open) -> None:
-    anew("#1;l=body.0.conv;h=0-2,5;n=layer;m=gray")
+def test_link_and_code_are_copied(opened: Open) -> None:
+    tab = opened("#1;l=body.0.conv;h=0-2,5;n=layer;m=gray")
     tab.get_by_role("button", name="Copy link").click()
     assert tab.get_by_text("link copied").is_visible()
     assert tab.evaluate("window.copied") == tab.url
@@ -683,7 +693,7 @@ def test_link_and_code_are_copied(tab: Page, anew: Open) -> None:
     )
 
 
-@pytest.mark.parametrize(
+@over(
     ("address", "code"),
     [
         (
@@ -700,14 +710,12 @@ def test_link_and_code_are_copied(tab: Page, anew: Open) -> None:
         ("#1;n=dataset", None),
     ],
 )
-def test_code_draws_what_is_shown_or_is_not_offered(
-    tab: Page, anew: Open, tmp_path: Path, address: str, code: str | None
-) -> None:
+def test_code_draws_what_is_shown_or_is_not_offered(tab: Page, tmp_path: Path, address: str, code: str | None) -> None:
     catalogue, payloads = demo(tmp_path, names=("-.jpg", "dog.jpg"))
     catalogue["runs"][0]["layers"][1]["name"] = "stem@d3"
     page = tmp_path / "page.html"
     page.write_text(page_of(catalogue, payloads))
-    anew(address, page)
+    drawn(tab, page, address)
     tab.get_by_text("Take along").click()
     assert tab.get_by_role("button", name="Save PNG").is_visible()
     for language in ("command", "Python"):
@@ -715,6 +723,7 @@ def test_code_draws_what_is_shown_or_is_not_offered(
     if code is not None:
         tab.get_by_role("button", name="Copy Python").click()
         assert tab.evaluate("window.copied") == code.replace("-.jpg", "./-.jpg")
+    tab.keyboard.press("Escape")  # which closes the menu
 
 
 def test_table_has_measures_and_statistics(opened: Open) -> None:
@@ -786,8 +795,8 @@ def test_pinch_on_a_touchpad_zooms_as_far_as_the_fingers_move(opened: Open) -> N
     assert 1.98 < float(pinched) / float(whole) < 2.02
 
 
-def test_keys_do_what_the_help_says(anew: Open) -> None:
-    tab = anew()
+def test_keys_do_what_the_help_says(opened: Open) -> None:
+    tab = opened()
     pressed = {}
     for key in (
         "ArrowRight",
