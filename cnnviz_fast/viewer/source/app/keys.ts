@@ -9,7 +9,7 @@ import type { Shown } from "./shown";
 import type { WallHandle } from "./wall-view";
 
 export const KEYS: [keys: string, meaning: string][] = [
-  ["← → ↑ ↓", "walk the grid, or the large map where that has the focus (Shift: by ten)"],
+  ["← → ↑ ↓", "walk the grid, or the large map in focus (Shift: by ten)"],
   ["Enter", "zoom to the channel, and back to all"],
   ["/", "search layers"],
   ["[ ]", "layer before, after"],
