@@ -27,9 +27,11 @@
 // make is scalar: their headers lack the instructions that no flag asks for.
 #if defined(__x86_64__) && defined(__GNUC__)
 #define CNNVIZ_X86 1
+#if !defined(CNNVIZ_TARGET_AVX2)  // defined where instructions are emulated, by tests/native/emulated
 #define CNNVIZ_TARGET_AVX2 __attribute__((target("avx2,fma,bmi,bmi2,pclmul")))
 #define CNNVIZ_TARGET_AVX512 \
     __attribute__((target("avx2,fma,bmi,bmi2,pclmul,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")))
+#endif
 #else
 #define CNNVIZ_X86 0
 #endif

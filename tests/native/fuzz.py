@@ -3,11 +3,13 @@
 Each pixel of a sheet is compared with its definition, and each encoded image is decoded by zlib and Pillow. At every
 vector level the results have to be the same.
 
-    python tests/native/fuzz.py [--target aarch64|windows] [--count 10000] [--seed 0] [--build-dir DIR]
+    python tests/native/fuzz.py [--target aarch64|windows|avx512] [--count 10000] [--seed 0] [--build-dir DIR]
 
 Needs cmake and a C++ compiler with the sanitizers; no Python headers. With --target it is built for another processor
 or another system, without sanitizers, and runs in an emulator: needs Debian's g++-aarch64-linux-gnu and qemu-user, or
-g++-mingw-w64-x86-64-posix and wine64. Exit code 0 when everything is confirmed.
+g++-mingw-w64-x86-64-posix and wine64. The target avx512 is this machine with each vector instruction as a function in
+C++, for processors without AVX-512: needs the headers of SIMDe 0.8 (Debian's libsimde-dev, or a folder that
+CPLUS_INCLUDE_PATH names). Exit code 0 when everything is confirmed.
 """
 
 from __future__ import annotations
@@ -54,6 +56,11 @@ TARGETS = {
         ["/usr/lib/wine/wine64"],
         "scalar",
         ".exe",
+    ),
+    "avx512": Target(  # psabi: vectors are not handed over as real ones would be
+        [f"-DCMAKE_CXX_FLAGS=-I{ROOT / 'tests/native/emulated'} -include immintrin.h -Wno-psabi"],
+        [],
+        "avx512",
     ),
 }
 
