@@ -63,8 +63,10 @@ def _event_loop() -> Iterator[None]:
         yield
 
 
-def ask(app: Any, target: str, method: str = "GET", body: bytes = b"", **headers: str) -> Answer:
-    """Ask an application as uvicorn does; `_` in names of headers stands for `-`."""
+def ask(
+    app: Any, target: str, method: str = "GET", body: bytes = b"", *, leaves: bool = False, **headers: str
+) -> Answer:
+    """Ask an application as uvicorn does; `_` in names of headers stands for `-`. `leaves`: before all is sent."""
     raw, _, query = target.partition("?")
     named = {"host": "localhost:8720", **{name.replace("_", "-"): value for name, value in headers.items()}}
     scope = {
@@ -74,7 +76,8 @@ def ask(app: Any, target: str, method: str = "GET", body: bytes = b"", **headers
         "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8720),
     }  # fmt: skip
     sent: list[Any] = []
-    pending = [{"type": "http.request", "body": body, "more_body": False}]
+    pending: list[dict[str, Any]] = [{"type": "http.disconnect"}] if leaves else []
+    pending.append({"type": "http.request", "body": body, "more_body": leaves})
 
     async def receive() -> dict[str, Any]:
         return pending.pop() if pending else await sleep_forever()  # nobody hangs up
@@ -478,6 +481,11 @@ def test_live_refuses_what_is_not_the_pages_or_no_image(
     assert ask(app, "/live", "GET", **good).status == 405
     monkeypatch.setattr(answers, "LIMIT_BYTES", len(content) - 1)
     assert ask(app, "/live", "POST", content, **good).status == 413
+
+
+def test_live_upload_that_is_broken_off_is_no_fault(live_app: tuple[Any, str]) -> None:
+    app, token = live_app
+    assert ask(app, "/live", "POST", b"some", leaves=True, x_cnnviz_token=token).status == 400
 
 
 @pytest.mark.parametrize("where", ["module", "preprocess"])

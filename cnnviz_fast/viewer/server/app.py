@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -72,7 +72,7 @@ def application(shown: Collection, access: Access, live: LiveRun | None = None, 
     ]
     if live is not None:
         routes.append(Route("/live", served.upload, methods=["POST"]))
-    app = Starlette(routes=routes, exception_handlers={CnnvizError: _said, HTTPException: _refused})
+    app = Starlette(routes=routes, exception_handlers=_ANSWERS)
     app.router.redirect_slashes = False
     return Guard(app, access, html.policy("server"))
 
@@ -203,3 +203,11 @@ _Handler = Callable[[Request, Exception], Response]
 def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return PlainTextResponse(error.detail, error.status_code, error.headers)
+
+
+def _gone(request: Request, error: Exception) -> Response:
+    """Answer nobody: the page was closed while it sent an image."""
+    return Response(status_code=400)
+
+
+_ANSWERS: dict[Any, _Handler] = {CnnvizError: _said, HTTPException: _refused, ClientDisconnect: _gone}
