@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 
 CHANNELS = 6
 
+NO_WEBGL = """for (const kind of [HTMLCanvasElement, OffscreenCanvas]) {
+    const getContext = kind.prototype.getContext;
+    kind.prototype.getContext = function (name, ...rest) {
+        return name === "webgl2" ? null : getContext.call(this, name, ...rest);
+    };
+}"""
+"""A script for a tab: drawn on the CPU, WebGL2 takes most of a test's time; `test_drawing` has it."""
+
 
 def maps_of(image: int) -> torch.Tensor:
     """Return maps of the layer `stem` for an image: (6, 4, 4) float32, of which 1 is dead, 2 flat and 3 holds a NaN.

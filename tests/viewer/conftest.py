@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from support.viewer_pages import empty, tab_of, without_faults
+from support.viewer_pages import NO_WEBGL, empty, tab_of, without_faults
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -38,7 +38,9 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def kept(browser: Browser) -> Iterator[Page]:
     """Return a tab that the tests of a file share."""
-    yield from tab_of(browser)
+    for tab in tab_of(browser):
+        tab.add_init_script(NO_WEBGL)
+        yield tab
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 import torch
 from support.assertions import A_LEVEL, TWO_LEVELS, close_to
 from support.looping import over
-from support.viewer_pages import CHANNELS, demo, empty, page_of, tab_of, without_faults
+from support.viewer_pages import CHANNELS, NO_WEBGL, demo, empty, page_of, tab_of, without_faults
 
 import cnnviz_fast as cf
 from cnnviz_fast.activations.fields.record import ReceptiveField
@@ -25,13 +25,6 @@ if TYPE_CHECKING:
 
 FRAMES = "new Promise((then) => requestAnimationFrame(() => requestAnimationFrame(then)))"
 WALL = "document.querySelector('.wall canvas')"
-NO_WEBGL = """for (const kind of [HTMLCanvasElement, OffscreenCanvas]) {
-    const getContext = kind.prototype.getContext;
-    kind.prototype.getContext = function (name, ...rest) {
-        return name === "webgl2" ? null : getContext.call(this, name, ...rest);
-    };
-}"""
-"""Drawn on the CPU, WebGL2 takes most of a test's time; `test_drawing` has it."""
 COPIED = (
     "Object.defineProperty(navigator, 'clipboard', {value: {writeText: async (text) => void (window.copied = text)}})"
 )

@@ -15,7 +15,7 @@ from PIL import Image
 from support.assertions import ONE_LEVEL, assert_apart, assert_close, assert_equal_planes
 from support.cases import CASES, INF, NAN, noise
 from support.looping import over
-from support.viewer_pages import demo, page_of
+from support.viewer_pages import demo, page_of, tab_of
 from support.viewer_walls import MINUS_INF_RGB, NAN_RGB, PLUS_INF_RGB, make_wall, open_tab, pixels_of
 
 import cnnviz_fast as cf
@@ -38,6 +38,12 @@ OF_VALUES = (
     "tile_equals_map", "tile_smaller", "tile_smaller_with_nan", "whole_factor", "half_largest",
 )  # fmt: skip
 """Of the cases of kernels those that make a difference here: the others are of memory, dtypes and what is written."""
+
+
+@pytest.fixture(scope="module")
+def kept(browser: Browser) -> Iterator[Page]:
+    """Return a tab that tests share, with WebGL2."""
+    yield from tab_of(browser)
 
 
 @pytest.fixture(scope="module")
