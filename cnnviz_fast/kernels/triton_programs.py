@@ -227,7 +227,7 @@ def blend_block(index, colors, weights, photo, cut, out, width, BLOCK: tl.conste
     drawn = pixel < width
     _, x, inside = _columns_of(cut, cell, pixel)
     inside = inside & drawn
-    photo_row = cut.tile_w.to(tl.int64) * 3
+    photo_row = tl.cast(cut.tile_w, tl.int64) * 3
     for y in range(first, last):
         row = origin + y
         entry = tl.load(index + row * width + pixel, mask=drawn, other=0).to(tl.int32)

@@ -22,6 +22,7 @@ from support import overlay_jobs as overlays
 from support.assertions import assert_equal_planes, assert_equal_tensors, assert_same_range, assert_same_statistics
 from support.cases import CASES, noise
 from support.quick import quick
+from triton.runtime import interpreter
 
 import cnnviz_fast as cf
 from cnnviz_fast.channels.values import as_maps
@@ -43,6 +44,19 @@ def _small_blocks() -> Any:
             "SPAN": 16,
         }.items():
             patch.setattr(triton_gpu, name, size)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _sums_of_their_dtype() -> Any:
+    """Keep the dtype of sums: Triton 3.2's interpreter stores those of int32 as int64, into memory of others."""
+    made = interpreter.ReduceOps.to_tensor
+
+    def keep(self: Any, found: Any, dtype: Any) -> Any:
+        return made(self, np.asarray(found, interpreter._get_np_dtype(dtype)), dtype)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interpreter.ReduceOps, "to_tensor", keep)
         yield
 
 
