@@ -72,7 +72,7 @@ def members_of(path: str) -> Iterator[tuple[str, int, int]]:
     with open_regular(path) as file:
         end = os.fstat(file.fileno()).st_size
         with tarfile.open(fileobj=file, mode="r:", encoding="utf-8") as tar:
-            while (member := tar.next()) is not None:
+            while tar.offset and (member := tar.next()) is not None:  # Python 3.10 seeks to -1 where there is none
                 tar.members.clear()  # type: ignore[attr-defined]  # so that a million of them do not stay in memory
                 if member.offset_data + (0 if member.issparse() else member.size) > end:
                     raise tarfile.ReadError(f"{member.name!r} is cut off")

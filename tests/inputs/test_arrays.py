@@ -60,7 +60,7 @@ def test_load_images_reads_bands_from_files(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("mode", "channels"), [("RGBA", 4), ("LA", 2)])
 def test_load_images_takes_the_bands_of_an_image(mode: str, channels: int, tmp_path: Path) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (6, 7, channels), np.uint8)
-    Image.fromarray(pixels, mode if mode == "LA" else None).save(tmp_path / "a.png")
+    Image.merge(mode, [Image.fromarray(band) for band in np.moveaxis(pixels, -1, 0).copy()]).save(tmp_path / "a.png")
     expected = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
     assert_equal_tensors(cf.load_images(tmp_path / "a.png", nn.Conv2d(channels, 2, 1)), expected)
 

@@ -8,7 +8,7 @@ vector level the results have to be the same.
 Needs cmake and a C++ compiler with the sanitizers; no Python headers. With --target it is built for another processor
 or another system, without sanitizers, and runs in an emulator: needs Debian's g++-aarch64-linux-gnu and qemu-user, or
 g++-mingw-w64-x86-64-posix and wine64. The target avx512 is this machine with each vector instruction as a function in
-C++, for processors without AVX-512: needs the headers of SIMDe 0.8 (Debian's libsimde-dev, or a folder that
+C++, for processors without AVX-512: needs the headers of SIMDe 0.8.4 (of Debian's libsimde-dev, or in a folder that
 CPLUS_INCLUDE_PATH names). Exit code 0 when everything is confirmed.
 """
 

@@ -1,6 +1,6 @@
 // Takes the place of the compiler's header: AVX2 and AVX-512 as functions in C++, for processors that lack them.
 //
-// They are those of SIMDe 0.8, https://github.com/simd-everywhere/simde (Debian's libsimde-dev from 13 on), and below
+// They are those of SIMDe 0.8.4, https://github.com/simd-everywhere/simde (not in Debian 13 yet), and below
 // those that it lacks, or that round where the processor does not. See fuzz.py, --target avx512.
 
 #pragma once
