@@ -115,7 +115,7 @@ def read_activations(
             at = step if clip else None
             name = layer_at(layer, plane=at) if found.name == "ncdhw" else layer_at(layer, at)
             reason = _of_windows if windows else cache(partial(out_of_place, found, tuple(output.shape), evidence))
-            yield LayerMaps(name, layer, maps, found, at, reason, partial(known_field, model, layer, shape))
+            yield LayerMaps(name, layer, maps, found, at, reason, cache(partial(known_field, model, layer, shape)))
 
 
 def axes_of(

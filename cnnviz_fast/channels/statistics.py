@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,10 @@ class ChannelStatistics:
     def __getitem__(self, channels: Any) -> ChannelStatistics:
         """Return the statistics of some channels, given as an index of tensors."""
         return ChannelStatistics(*(getattr(self, field.name)[channels] for field in dataclasses.fields(self)))
+
+    def split(self, count: int) -> Iterator[ChannelStatistics]:
+        """Return the statistics of the first `count` channels, of the next ones, and so on."""
+        return map(ChannelStatistics, *(getattr(self, field.name).split(count) for field in dataclasses.fields(self)))
 
     def __add__(self, other: ChannelStatistics) -> ChannelStatistics:
         """Return the statistics of these channels, followed by those of `other`."""

@@ -25,8 +25,8 @@ RECORD = "cnnviz_fast"
 MOST_BYTES = 2**30
 """Most bytes that are packed or unpacked: 64 channels in 4K take half. A small file can claim to hold more."""
 
-_DTYPES = {"uint8": "U8", "float16": "F16", "int32": "I32", "float32": "F32"}
-"""numpy's and safetensors' names of what is packed."""
+_DTYPES = {"|u1": "U8", "<f2": "F16", "<i4": "I32", "<f4": "F32"}
+"""numpy's codes and safetensors' names of what is packed; a name takes numpy longer than all else in the header."""
 
 MOST_HEADER_BYTES = 2**22
 """Most bytes of the names of tensors and the record; the names of 21,841 classes take a tenth."""
@@ -84,7 +84,7 @@ def _parts(tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> tu
     contents, at = [], 0
     for name, array in sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])):
         header[name] = {
-            "dtype": _DTYPES[array.dtype.name],
+            "dtype": _DTYPES[array.dtype.str],
             "shape": array.shape,
             "data_offsets": (at, at + array.nbytes),
         }

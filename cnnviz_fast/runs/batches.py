@@ -306,11 +306,11 @@ class BatchWorker:
             facts |= more
         if "grid" in facts and not self.findings.is_new_grid(read.name, facts["grid"]):
             del facts["grid"]
-        return dataclasses.replace(_row_of(image, layer, measured), files=files, **facts)
+        return _row_of(image, layer, measured, files=files, **facts)
 
 
-def _row_of(image: ImageId, layer: LayerInput, measured: ChannelStatistics) -> IndexRow:
-    """Return the row of a layer before any file is written."""
+def _row_of(image: ImageId, layer: LayerInput, measured: ChannelStatistics, **facts: Any) -> IndexRow:
+    """Return the row of a layer, with what is known of its files."""
     low, high = (float(find.reduce(end.numpy())) for find, end in ((np.fmin, measured.vmin), (np.fmax, measured.vmax)))
     return IndexRow(
         image=image.name,
@@ -321,4 +321,5 @@ def _row_of(image: ImageId, layer: LayerInput, measured: ChannelStatistics) -> I
         max=None if math.isnan(high) else high,
         dead=int(np.count_nonzero(measured.dead.numpy())),
         nonfinite=int(np.count_nonzero(measured.nonfinite.numpy())),
+        **facts,
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import CaptureError, InputError, ModelFailedError, reason_of
+from ..runtime import freed_memory
 from ..runtime.prefetch import Ahead
 from .batches import BatchWorker
 from .captured import CapturedBatch
@@ -41,22 +42,23 @@ def render_shard(
     Raises:
         CnnvizError: an error of every image.
     """
-    ahead = Ahead(_captured(worker, reads, named, stop or threading.Event()))
-    try:
-        for item in ahead:
-            yield item if isinstance(item, Outcome) else worker.save(item)
-            del item  # its maps
-    except KeyboardInterrupt:
-        ahead.stop()  # at once: nobody waits for the batch that the model is at
-        raise
-    except GeneratorExit:
-        # The second signal to stop does not wait either.
-        ahead.stop() if stop is not None and stop.is_set() else ahead.close()
-        raise
-    except BaseException:
+    with freed_memory.kept():
+        ahead = Ahead(_captured(worker, reads, named, stop or threading.Event()))
+        try:
+            for item in ahead:
+                yield item if isinstance(item, Outcome) else worker.save(item)
+                del item  # its maps
+        except KeyboardInterrupt:
+            ahead.stop()  # at once: nobody waits for the batch that the model is at
+            raise
+        except GeneratorExit:
+            # The second signal to stop does not wait either.
+            ahead.stop() if stop is not None and stop.is_set() else ahead.close()
+            raise
+        except BaseException:
+            ahead.close()
+            raise
         ahead.close()
-        raise
-    ahead.close()
 
 
 def _captured(

@@ -93,8 +93,7 @@ def measure_batch(maps: torch.Tensor, options: RenderOptions) -> list[ChannelSta
     def measure(first: int, last: int) -> None:
         picked, numbers = pick(backend.readable(maps[first:last]), options.channels)
         together = channel_statistics(backend, picked.flatten(0, 1), options.threads).cpu()
-        count = len(numbers)
-        found.extend(together[n * count : (n + 1) * count] for n in range(last - first))
+        found.extend(together.split(len(numbers)))
 
     at_once = MEASURED_BYTES // (maps[0].numel() * maps.element_size())
     device = device_at(maps.device)

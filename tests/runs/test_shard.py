@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from support.runs import (
 
 import cnnviz_fast as cf
 from cnnviz_fast.errors import CaptureError
+from cnnviz_fast.runtime import freed_memory
 
 
 def test_an_image_on_which_the_model_fails_costs_only_itself(tmp_path: Path) -> None:
@@ -47,6 +50,26 @@ def test_a_batch_that_is_filled_up_is_halved_where_that_is_too_much(left: int, i
     summary = cf.run(second, some, ["conv"], tmp_path, **{**QUICK, "batch": 8})
     assert summary.finished == left
     assert second.sizes == [8, 4]
+
+
+def test_memory_that_a_pass_frees_is_kept_for_the_next_one(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+
+    @contextlib.contextmanager
+    def kept() -> Iterator[None]:
+        steps.append("kept")
+        yield
+        steps.append("given back")
+
+    monkeypatch.setattr(freed_memory, "kept", kept)
+    model = Picky()
+    model.register_forward_hook(lambda *_: steps.append("pass"))
+    cf.run(model, images, ["conv"], tmp_path, **QUICK)
+    assert steps[:3] == ["kept", "pass", "pass"]
+    assert steps.count("kept") == steps.count("given back") == 1
+    assert steps[-1] == "given back"
 
 
 def test_one_image_that_does_not_fit_ends_the_run(images: Path, tmp_path: Path) -> None:
