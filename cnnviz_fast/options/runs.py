@@ -68,7 +68,7 @@ class RunOptions(SelfChecking):
     statistics: str | None = option(
         None,
         text,
-        "for normalize dataset: an earlier run that kept them (else measured)",
+        "for normalize dataset: of an earlier run (else measured)",
         "RUN", "run",
     )  # fmt: skip
     progress: str = option(
