@@ -210,7 +210,6 @@ def tile_size(map_h: int, map_w: int, tile: int | tuple[int, int] | None, scale:
     return max(1, round(longer * map_h / max(map_h, map_w))), max(1, round(longer * map_w / max(map_h, map_w)))
 
 
-@lru_cache(maxsize=64)
 def plan_grid(
     count: int,
     tile_h: int,
