@@ -21,8 +21,9 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _USUAL = {_M_MMAP_THRESHOLD: 32 << 20, _M_TRIM_THRESHOLD: 64 << 20, _M_TOP_PAD: 128 << 10}
 """What glibc comes to by itself in a process that has freed a block of 32 MB. It can be set, not asked for."""
 
-_KEEP = {**_USUAL, _M_TOP_PAD: 64 << 20}
-"""A heap, which has 64 MB, is kept behind another unless that has as much room. Larger blocks are mapped as ever."""
+_KEEP = {**_USUAL, _M_TOP_PAD: 128 << 20}
+"""A heap of a thread goes once the one before it has so much room, which none has: they are of 64 MB. Blocks over 32 MB
+are mapped on their own as ever."""
 
 _lock = threading.Lock()
 _holders = 0  # of this process; the first one changes the settings, the last one takes them back
