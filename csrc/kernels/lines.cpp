@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "dispatch.h"
+#include "kernels/bits.h"
 
 #if CNNVIZ_X86
 #include <immintrin.h>
@@ -13,12 +14,6 @@
 
 namespace cnnviz {
 namespace {
-
-CNNVIZ_INLINE bool is_finite(float value) {
-    uint32_t bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    return (bits & 0x7F800000) != 0x7F800000;
-}
 
 constexpr float NOTHING = std::numeric_limits<float>::quiet_NaN();
 
@@ -40,9 +35,6 @@ CNNVIZ_INLINE void gather_rows(const Columns& columns, const Rows& rows, float* 
 CNNVIZ_INLINE uint8_t pixel_of(float v, float scale) {
     return static_cast<uint8_t>(static_cast<int32_t>(v * scale + 0.5f));
 }
-
-// Pixels of a piece of two lines that stays in the fastest cache while all rows of the piece are written.
-constexpr size_t PIECE_PX = 2048;
 
 // Rows at once: a piece is then loaded once for all of them. Rows of some widths, such as 4096, fall into the same set of
 // the fastest cache, which holds 8 pieces: more rows at once push one another out.

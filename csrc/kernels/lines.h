@@ -11,6 +11,9 @@
 
 namespace cnnviz {
 
+// Pixels of a piece of two lines that stays in the fastest cache while all rows of the piece are written.
+constexpr size_t PIECE_PX = 2048;
+
 // A range of values; its ends are equal for a flat channel.
 struct Range {
     float low;

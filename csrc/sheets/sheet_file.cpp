@@ -4,12 +4,11 @@
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
-#include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <mutex>
 #include <thread>
 
+#include "buffer.h"
 #include "encoder/checksums.h"
 #include "encoder/strip.h"
 #include "system/files.h"
@@ -25,16 +24,9 @@ double since(Clock::time_point start) { return std::chrono::duration<double>(Clo
 // How often the caller is asked whether to stop: it may have to wait for a lock to answer.
 constexpr double ASK_EVERY_S = 0.1;
 
-struct Free {
-    void operator()(uint8_t* bytes) const { std::free(bytes); }
-};
-using Bytes = std::unique_ptr<uint8_t, Free>;
-
-Bytes allocate(size_t count) { return Bytes(static_cast<uint8_t*>(std::malloc(count))); }
-
 // An encoded strip that waits for those before it.
 struct Encoded {
-    Bytes chunk;
+    Buffer<uint8_t> chunk;
     EncodedStrip strip;
     bool ready = false;
 };
@@ -56,8 +48,8 @@ class SheetWriter {
         StageSeconds seconds = {};
         const size_t width = picture_.sheet.width;
         const size_t pixel_bytes = picture_.overlay ? 3 : 1;
-        const Bytes entries = allocate(strip_rows_ * width);
-        const Bytes colored = allocate(picture_.overlay ? strip_rows_ * width * 3 : 1);
+        const Buffer<uint8_t> entries = allocate<uint8_t>(strip_rows_ * width);
+        const Buffer<uint8_t> colored = allocate<uint8_t>(picture_.overlay ? strip_rows_ * width * 3 : 1);
         if (!entries || !colored) fail(ENOMEM);
         for (size_t strip; take(strip);) {
             const size_t start = strip * strip_rows_;
@@ -67,7 +59,7 @@ class SheetWriter {
             seconds.render += since(drawing);
             const auto encoding = Clock::now();
             Encoded& slot = ring_[strip % ring_.size()];
-            if (!slot.chunk) slot.chunk = allocate(strip_bound(strip_rows_, width * pixel_bytes));
+            if (!slot.chunk) slot.chunk = allocate<uint8_t>(strip_bound(strip_rows_, width * pixel_bytes));
             if (pixels && slot.chunk) {
                 const Strip rows = {pixels, stop - start, width * pixel_bytes, pixel_bytes};
                 slot.strip = encode_strip(dispatch_, rows, slot.chunk.get());
