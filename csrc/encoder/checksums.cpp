@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <array>
 
-#include "dispatch.h"
+#include "target.h"
 
 #if CNNVIZ_X86
 #include <immintrin.h>

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "dispatch.h"
+#include "target.h"
 
 namespace cnnviz {
 

@@ -1,7 +1,7 @@
 // The inner loops of drawing with NEON. Products and sums are instructions of their own: none is fused.
 
-#include "dispatch.h"
 #include "kernels/lines.h"
+#include "target.h"
 
 #if CNNVIZ_NEON
 #include <arm_neon.h>
