@@ -333,7 +333,7 @@ def test_faster_way_of_drawing_is_chosen(tab: Page, tmp_path: Path, slower: str,
             prototype[name] = function (...rest) { late += 1000; return original.apply(this, rest); };
           };
           if (slower === "webgl2") delay(WebGL2RenderingContext.prototype, "drawArrays");
-          else delay(Int32Array.prototype, "fill");
+          else delay(Uint16Array.prototype, "fill");
         }""",
         slower,
     )

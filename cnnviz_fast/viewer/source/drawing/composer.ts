@@ -37,7 +37,7 @@ export interface Composed {
 
 export class Composer {
   private readonly atlases = new Kept<Atlas[]>();
-  private readonly levels = new Kept<Float32Array[]>();
+  private readonly levels = new Kept<Float32Array<ArrayBuffer>[]>();
   private readonly colors = new Kept<Int32Array>();
   private readonly down = new Kept<Axis>();
   private readonly across = new Kept<Axis>();
@@ -76,7 +76,7 @@ export class Composer {
       down,
       across,
       atlases,
-      levels: this.levels.of([atlases, low, high, flat, squash], () => atlases.map((atlas) => levelsOf(atlas, look))),
+      levels: this.levels.of([atlases, low, high, flat, squash], (before) => atlases.map((atlas, i) => levelsOf(atlas, look, before?.[i]))),
       order,
       columns: layout.columns,
       colors: this.colors.of([palette, ...nan, ...minus_inf, ...plus_inf], () => colorsOf(palette, nan, minus_inf, plus_inf)),
