@@ -45,7 +45,7 @@ export type Rgb = [number, number, number];
 /** Return the colours of levels, of NaN, -inf and inf, and of nothing, as they lie in the memory of a canvas. */
 export function colorsOf(palette: Uint8Array, ...others: [Rgb, Rgb, Rgb]): Int32Array {
   const bytes = new Uint8Array(4 * (NOTHING + 1)).fill(255, 0, 4 * NOTHING);
-  for (let i = 0; i < 256; i++) bytes.set(palette.subarray(3 * i, 3 * i + 3), 4 * i);
+  for (let i = 0; i < 256 * 3; i++) bytes[i + Math.floor(i / 3)] = palette[i]!;
   others.forEach((color, i) => bytes.set(color, 4 * (256 + i)));
   return new Int32Array(bytes.buffer);
 }
