@@ -330,6 +330,16 @@ def test_damaged_runs_are_answered_without_a_fault(folder: Path, tmp_path: Path)
     assert ask(app, "/data/a-0-0-0").status == 200
 
 
+def test_arrangement_of_a_layer_without_atlases_names_it(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folder / "loose", run)
+    app = application(open_collection([run]), Access("127.0.0.1", 8720))
+    for atlas in (run / "2").iterdir():
+        atlas.write_bytes(b"damaged")
+    answer = ask(app, "/data/o-0-1")
+    assert (answer.status, answer.body) == (400, b"no atlas of 2 can be read.")
+
+
 def test_index_that_is_damaged_is_noted(folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(folder / "loose", run)

@@ -108,7 +108,7 @@ def serve(
     )  # fmt: skip
 
     def is_ours(record: logging.LogRecord) -> bool:
-        """Return whether an error is one of this server, not of a request that stops being HTTP while it is answered."""
+        """Return whether an error is of this server, not of a request that stops being HTTP while it is answered."""
         return not (record.exc_info and isinstance(record.exc_info[1], h11.LocalProtocolError))
 
     for logger in ("uvicorn.error", "asyncio"):  # which close its connection, and show a traceback
