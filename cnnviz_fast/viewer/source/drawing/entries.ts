@@ -60,18 +60,27 @@ function drawTile(scene: Scene, side: number, channel: number, rows: Stretch, co
         out[start + i] = entry > LAST_LEVEL ? 256 + entry - NAN : levels[256 * channel + entry]! + 0.5;
       }
     } else {
-      // All taps but the last, which for up to two is one row as it is.
+      // Up to three taps are rows as they are; of more all but two are added up before.
       const [first, last] = [y * down.taps, (y + 1) * down.taps - 1];
-      const several = down.taps > 2;
-      if (several) addRows(down, first, last, rows.first, size, room);
+      const several = down.taps > 3;
+      if (several) addRows(down, first, last - 1, rows.first, size, room);
       const before = several ? sums : wide;
       const at = several ? 0 : (down.columns[first]! - rows.first) * size;
       const weight = several ? 1 : down.weights[first]!;
       const last_at = (down.columns[last]! - rows.first) * size;
       const last_weight = first === last ? 0 : down.weights[last]!;
-      for (let i = 0; i < size; i++) {
-        const level = weight * before[at + i]! + last_weight * wide[last_at + i]!;
-        out[start + i] = level === level ? level + 0.5 : notFinite(index, map, width, down, y, across, columns.start + i);
+      if (down.taps > 2) {
+        const middle_at = (down.columns[last - 1]! - rows.first) * size;
+        const middle_weight = down.weights[last - 1]!;
+        for (let i = 0; i < size; i++) {
+          const level = weight * before[at + i]! + middle_weight * wide[middle_at + i]! + last_weight * wide[last_at + i]!;
+          out[start + i] = level === level ? level + 0.5 : notFinite(index, map, width, down, y, across, columns.start + i);
+        }
+      } else {
+        for (let i = 0; i < size; i++) {
+          const level = weight * before[at + i]! + last_weight * wide[last_at + i]!;
+          out[start + i] = level === level ? level + 0.5 : notFinite(index, map, width, down, y, across, columns.start + i);
+        }
       }
     }
   }
@@ -96,12 +105,12 @@ function widen(index: Uint8Array, map: number, table: Float32Array, first_entry:
   }
 }
 
-/** Add widened rows up, from tap `k` to before `last`, of which there are two at least. */
-function addRows({ columns: rows, weights }: Axis, k: number, last: number, first_row: number, size: number, { wide, sums }: Room): void {
+/** Add widened rows up, from tap `k` to before `stop`, of which there are two at least. */
+function addRows({ columns: rows, weights }: Axis, k: number, stop: number, first_row: number, size: number, { wide, sums }: Room): void {
   const at = (k: number) => (rows[k]! - first_row) * size;
   const [a, b, p, q] = [at(k), at(k + 1), weights[k]!, weights[k + 1]!];
   for (let i = 0; i < size; i++) sums[i] = p * wide[a + i]! + q * wide[b + i]!;
-  for (k += 2; k < last; k++) {
+  for (k += 2; k < stop; k++) {
     const [from, weight] = [at(k), weights[k]!];
     for (let i = 0; i < size; i++) sums[i]! += weight * wide[from + i]!;
   }
