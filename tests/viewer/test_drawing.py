@@ -344,6 +344,24 @@ def test_faster_way_of_drawing_is_chosen(tab: Page, tmp_path: Path, slower: str,
     assert "WebGL2 took" in tab.evaluate("said[0][1]")
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_changed_wall_is_as_one_that_is_made_anew(walls: Page, method: str) -> None:
+    maps = noise(6, 7, 7)
+    maps[2, 3, 3] = NAN
+    packed, _ = packed_and_read(maps)
+    made = {"size": (30, 45), "tile_px": 15, "columns": 3, "method": method}
+    make_wall(walls, packed, normalize={"by": "layer"}, order=[5, 4, 3, 2, 1, 0], **made)
+    of_layer = pixels_of(walls)
+    make_wall(walls, packed, **made)
+    before = pixels_of(walls)
+    walls.evaluate("wall.setLook({ ...look, palette: look.palette.map((level) => 255 - level) })")
+    inverted = np.where(is_bad(before)[..., None], before, 255 - before)
+    assert_equal_planes(pixels_of(walls)[..., :3], inverted[..., :3])
+    walls.evaluate("wall.setLook({ ...look, ...cnnviz.rangeOf(atlases, { by: 'layer' }) })")
+    walls.evaluate("wall.setOrder(Int32Array.of(5, 4, 3, 2, 1, 0))")
+    assert_equal_planes(pixels_of(walls), of_layer)
+
+
 CHANGES = {
     "recolour": ("setLook({ ...look, palette: look.palette.map((level) => (level * (i + 1)) & 255) })", 33),
     "layer": ("setLook({ ...look, ...cnnviz.rangeOf(atlases, { by: i % 2 ? 'layer' : 'channel' }) })", 33),
