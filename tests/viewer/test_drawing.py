@@ -349,17 +349,21 @@ def test_changed_wall_is_as_one_that_is_made_anew(walls: Page, method: str) -> N
     maps = noise(6, 7, 7)
     maps[2, 3, 3] = NAN
     packed, _ = packed_and_read(maps)
-    made = {"size": (30, 45), "tile_px": 15, "columns": 3, "method": method}
-    make_wall(walls, packed, normalize={"by": "layer"}, order=[5, 4, 3, 2, 1, 0], **made)
-    of_layer = pixels_of(walls)
-    make_wall(walls, packed, **made)
-    before = pixels_of(walls)
+    made: dict[str, Any] = {"size": (30, 45), "tile_px": 15, "columns": 3, "method": method}
+
+    def anew(**options: Any) -> NDArray[np.uint8]:
+        make_wall(walls, packed, **made, **options)
+        return pixels_of(walls)
+
+    layer = {"by": "layer"}
+    of_layer, backwards, before = anew(normalize=layer), anew(normalize=layer, order=[5, 4, 3, 2, 1, 0]), anew()
     walls.evaluate("wall.setLook({ ...look, palette: look.palette.map((level) => 255 - level) })")
     inverted = np.where(is_bad(before)[..., None], before, 255 - before)
     assert_equal_planes(pixels_of(walls)[..., :3], inverted[..., :3])
     walls.evaluate("wall.setLook({ ...look, ...cnnviz.rangeOf(atlases, { by: 'layer' }) })")
-    walls.evaluate("wall.setOrder(Int32Array.of(5, 4, 3, 2, 1, 0))")
     assert_equal_planes(pixels_of(walls), of_layer)
+    walls.evaluate("wall.setOrder(Int32Array.of(5, 4, 3, 2, 1, 0))")
+    assert_equal_planes(pixels_of(walls), backwards)
 
 
 CHANGES = {

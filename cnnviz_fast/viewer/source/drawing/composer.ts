@@ -37,7 +37,7 @@ export interface Composed {
 
 export class Composer {
   private readonly atlases = new Kept<Atlas[]>();
-  private readonly levels = new Kept<Float32Array<ArrayBuffer>[]>();
+  private readonly levels = new Kept<Float32Array[]>();
   private readonly colors = new Kept<Int32Array>();
   private readonly down = new Kept<Axis>();
   private readonly across = new Kept<Axis>();

@@ -18,11 +18,11 @@ that of what is no tile. */
 export const NOTHING = 256 + 3;
 
 /** Return the level of each entry that a channel holds, (channels, 256), 0 to 255 and not rounded; NaN for what is not
-finite: kernels.reference.normalize. They come into the memory of `before`, levels of which there is no more need: new
-memory takes longer than what is put into it. */
-export function levelsOf(atlas: Atlas, { low, high, flat, squash }: Range, before?: Float32Array<ArrayBuffer>): Float32Array<ArrayBuffer> {
+finite: kernels.reference.normalize. They come into `before`, levels that nothing needs any more: new memory takes longer
+than what is put into it. */
+export function levelsOf(atlas: Atlas, { low, high, flat, squash }: Range, before?: Float32Array): Float32Array {
   const { channels, height, width, index, vmin, vmax } = atlas;
-  const levels = before?.length === channels * 256 ? new Float32Array(before.buffer) : new Float32Array(channels * 256);
+  const levels = before?.length === channels * 256 ? before : new Float32Array(channels * 256);
   levels.fill(NaN);
   const cells = height * width;
   for (let c = 0; c < channels; c++) {
