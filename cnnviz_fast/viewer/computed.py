@@ -75,11 +75,12 @@ def sheet(packed: bytes, name: str, options: RenderOptions) -> bytes:
     return file.getvalue()
 
 
-def similarity(files: Sequence[AtlasFile], channels: int) -> bytes:
+def similarity(files: Sequence[AtlasFile], layer: str, channels: int) -> bytes:
     """Return an arrangement of the channels of a layer; see similarity_payload.
 
     Args:
         files: atlases of it, of some images. What is damaged is left out.
+        layer: its name.
         channels: that the layer has.
 
     Raises:
@@ -93,7 +94,7 @@ def similarity(files: Sequence[AtlasFile], channels: int) -> bytes:
         if sum(maps[0].numel() for maps in found) >= SIMILAR_VALUES:
             break
     if not found:
-        raise AtlasError("no atlas of the layer can be read.")
+        raise AtlasError(f"no atlas of {layer} can be read.")
     return similarity_payload(found)
 
 

@@ -1,4 +1,8 @@
-"""Single atlases as they are shown: those of one model are a run, their layers and images are what their heads say."""
+"""Single atlases as they are shown: those of one model are a run, their layers and images are what their heads say.
+
+Nothing is read that is not looked at. So damage behind a head, for which all of an atlas has to be inflated, is told of
+where its maps would stand; pages that hold the atlases read them, and note it.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +68,8 @@ class FilesRun:
             return None
         files = (self.atlas(layer, image) for image in range(self.image_count))
         first = next(file for file in files if file is not None)
-        return self._compute(similarity, [first], self.layers[layer].shape[0])
+        shown = self.layers[layer]
+        return self._compute(similarity, [first], shown.name, shown.shape[0])
 
     def attribution(self, image: int, number: int) -> None:
         """See ShownRun. There is none."""

@@ -147,7 +147,7 @@ class RunFolder:
         name = self.layers[layer].name
         if kind == "similarity":
             files = (self._file_of(layer, image) for image in range(min(SIMILAR_IMAGES, self.image_count)))
-            return self._compute(similarity, list(filter(None, files)), self.layers[layer].shape[0])
+            return self._compute(similarity, list(filter(None, files)), name, self.layers[layer].shape[0])
         if kind == "patches" and channel is not None and self._photos is not None:
             return self._compute(patches, self._folder, self._photos, self._cut_at_once, name, channel)
         if kind == "statistics":

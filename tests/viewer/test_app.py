@@ -155,8 +155,14 @@ def test_search_finds_layers_by_text(opened: Open) -> None:
     assert letters(tab)["l"] == "body.0.norm"
     tab.keyboard.type("x")
     assert tab.get_by_text("no layer has").is_visible()
+    tree = tab.get_by_role("tree", include_hidden=True)
+    tree.evaluate("tree => (tree.style.maxHeight = '50px')")  # as if it had many
     tab.keyboard.press("Escape")
     assert tab.get_by_role("treeitem").count() == 6
+    seen, chosen = tree.bounding_box(), tree.get_by_title("body.0.norm").bounding_box()
+    assert seen is not None
+    assert chosen is not None
+    assert seen["y"] < chosen["y"] + chosen["height"] / 2 < seen["y"] + seen["height"]
 
 
 @pytest.mark.parametrize(

@@ -333,7 +333,7 @@ def test_faster_way_of_drawing_is_chosen(tab: Page, tmp_path: Path, slower: str,
             prototype[name] = function (...rest) { late += 1000; return original.apply(this, rest); };
           };
           if (slower === "webgl2") delay(WebGL2RenderingContext.prototype, "drawArrays");
-          else delay(Int32Array.prototype, "fill");
+          else delay(Uint16Array.prototype, "fill");
         }""",
         slower,
     )
@@ -342,6 +342,28 @@ def test_faster_way_of_drawing_is_chosen(tab: Page, tmp_path: Path, slower: str,
     tab.evaluate("until(() => said.length > 0)")
     assert tab.evaluate("said[0][0]") == chosen
     assert "WebGL2 took" in tab.evaluate("said[0][1]")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_changed_wall_is_as_one_that_is_made_anew(walls: Page, method: str) -> None:
+    maps = noise(6, 7, 7)
+    maps[2, 3, 3] = NAN
+    packed, _ = packed_and_read(maps)
+    made: dict[str, Any] = {"size": (30, 45), "tile_px": 15, "columns": 3, "method": method}
+
+    def anew(**options: Any) -> NDArray[np.uint8]:
+        make_wall(walls, packed, **made, **options)
+        return pixels_of(walls)
+
+    layer = {"by": "layer"}
+    of_layer, backwards, before = anew(normalize=layer), anew(normalize=layer, order=[5, 4, 3, 2, 1, 0]), anew()
+    walls.evaluate("wall.setLook({ ...look, palette: look.palette.map((level) => 255 - level) })")
+    inverted = np.where(is_bad(before)[..., None], before, 255 - before)
+    assert_equal_planes(pixels_of(walls)[..., :3], inverted[..., :3])
+    walls.evaluate("wall.setLook({ ...look, ...cnnviz.rangeOf(atlases, { by: 'layer' }) })")
+    assert_equal_planes(pixels_of(walls), of_layer)
+    walls.evaluate("wall.setOrder(Int32Array.of(5, 4, 3, 2, 1, 0))")
+    assert_equal_planes(pixels_of(walls), backwards)
 
 
 CHANGES = {

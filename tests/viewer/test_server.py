@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, unquote
@@ -40,7 +41,7 @@ from cnnviz_fast.viewer.server import app as answers
 from cnnviz_fast.viewer.server.app import application
 from cnnviz_fast.viewer.server.live import LiveRun
 from cnnviz_fast.viewer.server.safety import Access
-from cnnviz_fast.viewer.server.serving import bound_socket, refuse_without_extra
+from cnnviz_fast.viewer.server.serving import bound_socket, refuse_without_extra, serve
 
 SECRET = b"what no answer may hold"
 
@@ -329,6 +330,16 @@ def test_damaged_runs_are_answered_without_a_fault(folder: Path, tmp_path: Path)
     assert ask(app, "/data/a-0-0-0").status == 200
 
 
+def test_arrangement_of_a_layer_without_atlases_names_it(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folder / "loose", run)
+    app = application(open_collection([run]), Access("127.0.0.1", 8720))
+    for atlas in (run / "2").iterdir():
+        atlas.write_bytes(b"damaged")
+    answer = ask(app, "/data/o-0-1")
+    assert (answer.status, answer.body) == (400, b"no atlas of 2 can be read.")
+
+
 def test_index_that_is_damaged_is_noted(folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(folder / "loose", run)
@@ -449,6 +460,29 @@ def test_upload_that_is_too_large_is_answered(live_app: tuple[Any, str], monkeyp
         asking.close()
         server.should_exit = True
         serving.result()
+
+
+def test_request_that_stops_being_http_is_cut_off_in_silence(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    made: list[uvicorn.Server] = []
+    run = uvicorn.Server.run
+    monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: (made.append(server), run(server, sockets)))
+    listening = bound_socket("127.0.0.1", 0)
+    port = listening.getsockname()[1]
+    thread = Thread(target=serve, args=(open_collection([folder]), listening, "127.0.0.1"))
+    thread.start()
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        head = f"GET /images/0 HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head.encode())
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"no chunk\r\n\r\n")
+        while connection.recv(1 << 16):
+            pass
+    made[0].should_exit = True
+    thread.join()
+    assert not capfd.readouterr().err
+    assert not caplog.records
 
 
 def test_live_keeps_the_latest_images_alone(live: LiveRun, live_app: tuple[Any, str], folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -88,6 +89,7 @@ def serve(
         token: of every request; None makes one where one is needed.
         started: called with the address to open.
     """
+    import h11
     import uvicorn
 
     from .app import application
@@ -100,10 +102,17 @@ def serve(
     address = f"http://{name}:{port}/" + (f"?token={access.token}" if access.token else "")
 
     config = uvicorn.Config(
-        application(shown, access, live, compute), log_level="error", access_log=False, lifespan="off",
+        application(shown, access, live, compute), http="h11", log_level="error", access_log=False, lifespan="off",
         server_header=False, timeout_graceful_shutdown=1, timeout_keep_alive=30,
         h11_max_incomplete_event_size=MOST_HEAD_BYTES,
     )  # fmt: skip
+
+    def is_ours(record: logging.LogRecord) -> bool:
+        """Return whether an error is of this server, not of a request that stops being HTTP while it is answered."""
+        return not (record.exc_info and isinstance(record.exc_info[1], h11.LocalProtocolError))
+
+    for logger in ("uvicorn.error", "asyncio"):  # which close its connection, and show a traceback
+        logging.getLogger(logger).addFilter(is_ours)
     started(address)  # who asks from now on waits until the server takes what comes to the socket
     with contextlib.suppress(KeyboardInterrupt):  # which is how a server ends
         uvicorn.Server(config).run(sockets=[listening])

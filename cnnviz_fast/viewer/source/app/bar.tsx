@@ -3,7 +3,7 @@
 import type { RefObject } from "preact";
 import { useRef, useState } from "preact/hooks";
 
-import { codeOf, copy, save, sheetOf, tableOf } from "./exports";
+import { codeOf, copy, isDrawn, save, sheetOf, tableOf } from "./exports";
 import { stepLayer } from "./keys";
 import type { Session } from "./session";
 import type { Shown } from "./shown";
@@ -38,9 +38,11 @@ export function Bar({ session, shown, wall, say, menu, onMenu, onHelp }: Props) 
     document.documentElement.style.colorScheme = dark ? "light" : "dark";
     setDark(!dark);
   };
-  const [shell, python] = (["shell", "python"] as const).map(
-    (language) => shown && codeOf(session, shown, language),
-  );
+  const code = (language: "shell" | "python", name: string) => {
+    const template = shown && isDrawn(session, shown) && shown.run.command?.[language];
+    if (!template) return null;
+    return <button onClick={() => void copied(name, codeOf(session, shown, language, template))}>Copy {name}</button>;
+  };
   return (
     <header>
       <button class="icon burger" aria-label="Layers and images" aria-expanded={menu} onClick={onMenu}>
@@ -90,8 +92,8 @@ export function Bar({ session, shown, wall, say, menu, onMenu, onHelp }: Props) 
           >
             <summary role="button">Take along</summary>
             <div>
-              {shell && <button onClick={() => void copied("command", shell)}>Copy command</button>}
-              {python && <button onClick={() => void copied("Python", python)}>Copy Python</button>}
+              {code("shell", "command")}
+              {code("python", "Python")}
               <button onClick={() => void png()}>Save PNG</button>
               <button onClick={() => save(`${name}.csv`, tableOf(shown))}>Save CSV</button>
             </div>

@@ -10,12 +10,15 @@ import { alignOf, planeOf } from "./state";
 
 type Options = Record<string, string>;
 
-/** Options of `cf.render` that make the sheet that is shown, without those that are as they are anyway; null where it
-draws no such sheet: of two images, on the range of a data set, or of no channel. */
-export function optionsOf({ state }: Session, { order, layer, known, colors, look, second }: Shown): Options | null {
+/** Whether `cf.render` draws the sheet that is shown: not of two images, on the range of a data set, or of no channel. */
+export function isDrawn({ state }: Session, { order, known, second }: Shown): boolean {
+  return !second && rangeName(state, known.columns) !== "dataset" && order.length > 0;
+}
+
+/** Options of `cf.render` that make the sheet that is shown, without those that are as they are anyway. */
+function optionsOf({ state }: Session, { order, layer, known, colors, look }: Shown): Options {
   const range = rangeName(state, known.columns);
   const { ends } = state;
-  if (second || range === "dataset" || !order.length) return null;
   const natural = order.length === layer.channels && order.every((c, i) => c === i);
   const align = alignOf(state, layer);
   // The range of a layer is that of all of its channels, also where a few are drawn.
@@ -45,19 +48,16 @@ function listed(order: ArrayLike<number>): string {
   return parts.join(",");
 }
 
-/** The command, or the line of Python, that draws this sheet; null where there is none, or the run does not say how. */
-export function codeOf(session: Session, shown: Shown, language: "shell" | "python"): string | null {
-  const { run, layer, image, photo } = shown;
+/** The command, or the line of Python, that draws a sheet that `isDrawn`, from the template for it. */
+export function codeOf(session: Session, shown: Shown, language: "shell" | "python", template: string): string {
+  const { layer, image, photo } = shown;
   const { overlay, opacity } = session.state;
-  const template = run.command?.[language];
-  const drawn = optionsOf(session, shown);
-  if (!template || !drawn) return null;
   const quoted = (text: string) => (language === "shell" ? `'${text.replaceAll("'", `'\\''`)}'` : JSON.stringify(text));
   // What a clip or a volume gives is a layer for each step or plane.
   const part = planeOf(layer.name);
   const options: Options = {
     ...(part && { planes: part.plane }),
-    ...drawn,
+    ...optionsOf(session, shown),
     ...(overlay && photo.value && { overlay: "", alpha: `${opacity}` }),
   };
   const written = Object.entries(options).map(([name, value]) => {
@@ -109,10 +109,9 @@ export function save(name: string, content: Blob | string): void {
 /** The sheet as the package draws it, from the server; without one, or where it draws none, what the canvas shows. */
 export async function sheetOf(session: Session, shown: Shown, pixels: () => ImageData): Promise<Blob> {
   if (!shown.order.length) throw new Error("No channel is shown.");
-  const options = optionsOf(session, shown);
-  if (session.catalogue.store === "server" && options && !(session.state.overlay && shown.photo.value)) {
+  if (session.catalogue.store === "server" && isDrawn(session, shown) && !(session.state.overlay && shown.photo.value)) {
     const key = atlasKey(shown.run, shown.layer, shown.image);
-    return (await ask(`sheet/${key}?${new URLSearchParams(options)}`)).blob();
+    return (await ask(`sheet/${key}?${new URLSearchParams(optionsOf(session, shown))}`)).blob();
   }
   const image = pixels();
   const canvas = new OffscreenCanvas(image.width, image.height);

@@ -1,6 +1,6 @@
 /* One channel on a canvas of its own, drawn as on the wall; of a signal as a line. */
 
-import { useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { channelOf, type Atlas } from "../data/atlas";
 import { Wall, type Box, type Cell, type Look } from "../drawing/wall";
@@ -36,15 +36,16 @@ function Picture({ atlas, second = null, channel, look, mode = "a", photo, opaci
     const made = (wall.current = new Wall(canvas.current!, { method: "canvas2d", onSize: () => made.fit() }));
     return () => made.close();
   }, []);
+  const { low, high } = look;
+  const ends = useMemo(() => ({ low: low.subarray(channel, channel + 1), high: high.subarray(channel, channel + 1) }), [low, high, channel]);
   useLayoutEffect(() => {
     const made = wall.current!;
-    const ends = { low: look.low.subarray(channel, channel + 1), high: look.high.subarray(channel, channel + 1) };
     made.setAtlas(channelOf(atlas, channel), second && channelOf(second, channel));
     made.setOrder(Int32Array.of(0));
     made.setGrid({ tile_px: 100, gap_px: 0, columns: 1 });
-    made.setLook({ ...look, ...ends, mode, photo: photo ?? null, opacity });
-    made.fit();
-  }, [atlas, second, channel, look, mode, photo, opacity]);
+  }, [atlas, second, channel]);
+  useLayoutEffect(() => wall.current!.setLook({ ...look, ...ends, mode, photo: photo ?? null, opacity }), [look, ends, mode, photo, opacity]);
+  useLayoutEffect(() => wall.current!.fit(), [atlas, second, mode]);
   useLayoutEffect(() => setMark(cell ? wall.current!.cell(cell) : null), [cell, atlas, look.align]);
   const point = (event: PointerEvent) => onCell!(wall.current!.hit(event.offsetX, event.offsetY));
   return (

@@ -1,6 +1,6 @@
 /* The layers as a tree by the parts of their names, and a search among them. */
 
-import { useMemo, useState } from "preact/hooks";
+import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { capture } from "./live";
 import { layerNamed, type Session } from "./session";
@@ -58,6 +58,11 @@ export function Tree({ session, names, say }: { session: Session; names: string[
     else return;
     event.preventDefault();
   };
+  const list = useRef<HTMLUListElement>(null);
+  useLayoutEffect(() => {
+    const chosen = list.current?.querySelector('[aria-selected="true"]');
+    chosen?.scrollIntoView({ block: "nearest" });
+  }, [layer?.name, search]);
   const current = Math.max(
     0,
     visible.findIndex(({ name }) => name === layer?.name),
@@ -77,7 +82,7 @@ export function Tree({ session, names, say }: { session: Session; names: string[
           if (event.key === "Enter" && visible[0]) choose(visible[0]);
         }}
       />
-      <ul role="tree" aria-label="Layers" hidden={!visible.length}>
+      <ul ref={list} role="tree" aria-label="Layers" hidden={!visible.length}>
         {visible.map((node, i) => {
           const known = layers.get(node.name);
           const group = has_children.has(node.name);

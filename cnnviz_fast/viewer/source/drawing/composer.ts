@@ -76,7 +76,7 @@ export class Composer {
       down,
       across,
       atlases,
-      levels: this.levels.of([atlases, low, high, flat, squash], () => atlases.map((atlas) => levelsOf(atlas, look))),
+      levels: this.levels.of([atlases, low, high, flat, squash], (before) => atlases.map((atlas, i) => levelsOf(atlas, look, before?.[i]))),
       order,
       columns: layout.columns,
       colors: this.colors.of([palette, ...nan, ...minus_inf, ...plus_inf], () => colorsOf(palette, nan, minus_inf, plus_inf)),

@@ -13,14 +13,17 @@ export interface Range {
   squash?: boolean;
 }
 
-/** Colours that are not of the palette come behind it, in the order of the entries of an atlas. */
-export const COLORS = 256 + 3;
+/** Behind the colours of the palette come those of what is not finite, in the order of the entries of an atlas, and none:
+that of what is no tile. */
+export const NOTHING = 256 + 3;
 
 /** Return the level of each entry that a channel holds, (channels, 256), 0 to 255 and not rounded; NaN for what is not
-finite: kernels.reference.normalize. */
-export function levelsOf(atlas: Atlas, { low, high, flat, squash }: Range): Float32Array {
+finite: kernels.reference.normalize. They come into `before`, levels that nothing needs any more: new memory takes longer
+than what is put into it. */
+export function levelsOf(atlas: Atlas, { low, high, flat, squash }: Range, before?: Float32Array): Float32Array {
   const { channels, height, width, index, vmin, vmax } = atlas;
-  const levels = new Float32Array(channels * 256).fill(NaN);
+  const levels = before?.length === channels * 256 ? before : new Float32Array(channels * 256);
+  levels.fill(NaN);
   const cells = height * width;
   for (let c = 0; c < channels; c++) {
     const [bottom, top, least, most] = [low[c]!, high[c]!, vmin[c]!, vmax[c]!];
@@ -39,10 +42,10 @@ export function levelsOf(atlas: Atlas, { low, high, flat, squash }: Range): Floa
 
 export type Rgb = [number, number, number];
 
-/** Return the colours of levels, and of NaN, -inf and inf, as they lie in the memory of a canvas. */
+/** Return the colours of levels, of NaN, -inf and inf, and of nothing, as they lie in the memory of a canvas. */
 export function colorsOf(palette: Uint8Array, ...others: [Rgb, Rgb, Rgb]): Int32Array {
-  const bytes = new Uint8Array(4 * COLORS).fill(255);
-  for (let i = 0; i < 256; i++) bytes.set(palette.subarray(3 * i, 3 * i + 3), 4 * i);
+  const bytes = new Uint8Array(4 * (NOTHING + 1)).fill(255, 0, 4 * NOTHING);
+  for (let i = 0; i < 256 * 3; i++) bytes[i + Math.floor(i / 3)] = palette[i]!;
   others.forEach((color, i) => bytes.set(color, 4 * (256 + i)));
   return new Int32Array(bytes.buffer);
 }

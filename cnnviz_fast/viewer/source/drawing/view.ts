@@ -48,7 +48,9 @@ export interface Cell {
   x: number;
 }
 
-const FLATTEST = 8; // tile of a signal: in proportion, a row of a thousand values would be invisible
+/** Width of the tile of a signal in heights, at most. Sheets keep proportions: there a row of a thousand values is a line
+of one px, which nobody could point at. */
+const FLATTEST = 8;
 
 /** Return height and width of the tiles of maps, in proportion to each other. */
 export function shapeOf({ height, width }: { height: number; width: number }): [number, number] {
