@@ -115,7 +115,8 @@ def read_activations(
             at = step if clip else None
             name = layer_at(layer, plane=at) if found.name == "ncdhw" else layer_at(layer, at)
             reason = _of_windows if windows else cache(partial(out_of_place, found, tuple(output.shape), evidence))
-            yield LayerMaps(name, layer, maps, found, at, reason, cache(partial(known_field, model, layer, shape)))
+            field = cache(partial(known_field, model, layer, shape, tuple(activations)))
+            yield LayerMaps(name, layer, maps, found, at, reason, field)
 
 
 def axes_of(

@@ -13,7 +13,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -275,10 +275,9 @@ class PatchSheet:
         out.reshape(len(out), -1)[:] = np.tile(look.colours.background, look.width)
         if look.title is not None and strip.start == 0:
             _stamp(out, grid.margin + look.inset, grid.margin + look.inset, look.title, look.colours.ink)
-        for number, row in enumerate(self._rows):
+        first, end = (max(0, -((grid.top - edge) // grid.step_y)) for edge in (strip.start, strip.stop))
+        for number, row in enumerate(self._rows[first:end], first):
             top = grid.top + number * grid.step_y - strip.start
-            if not 0 <= top < strip.stop - strip.start:
-                continue
             for at, mask in enumerate(look.heads[number]):
                 _stamp(out, top + at * line_px(look.size), grid.margin, mask, look.colours.ink)
             shown: list[tuple[str, Pixels, Place | None]] = []
@@ -303,17 +302,27 @@ class PatchSheet:
         return out
 
 
-def _stamp(out: Pixels, y: int, x: int, mask: Mask, ink: Pixels) -> None:
+def _stamp(out: Pixels, y: int, x: int, mask: Mask, ink: Pixels | int) -> None:
     """Write `mask`, (H, W) bool, into RGB with its top left pixel at (y, x), as far as there is room."""
-    area = out[max(y, 0) : y + mask.shape[0], x : x + mask.shape[1]]
-    area[mask[max(-y, 0) :][: area.shape[0], : area.shape[1]]] = ink
+    area = out[max(y, 0) : max(y + mask.shape[0], 0), max(x, 0) : max(x + mask.shape[1], 0)]
+    area[mask[max(-y, 0) :, max(-x, 0) :][: area.shape[0], : area.shape[1]]] = ink
 
 
 def _mark(cell: Pixels, down: float, across: float) -> None:
     """Mark a place in a tile, from 0 to 1, by four strokes around it, white within black, seen on any photo."""
     y, x = int(down * cell.shape[0]), int(across * cell.shape[1])
-    first, last = MARK_PX
-    for colour, thick, longer in ((0, 1, 1), (255, 0, 0)):
-        for start, stop in ((first - longer, last + longer), (-last - longer, longer - first)):
-            for rows, cols in (((start, stop), (-thick, thick + 1)), ((-thick, thick + 1), (start, stop))):
-                cell[max(y + rows[0], 0) : max(y + rows[1], 0), max(x + cols[0], 0) : max(x + cols[1], 0)] = colour
+    for mask, colour in zip(_strokes(), (0, 255), strict=True):
+        _stamp(cell, y - len(mask) // 2, x - len(mask) // 2, mask, colour)
+
+
+@cache
+def _strokes() -> tuple[Mask, Mask]:
+    """Return which pixels around a marked place are black and which are white, each (H, H) bool."""
+    reach = MARK_PX[1] + 1
+    cell = np.zeros((2 * reach, 2 * reach), np.uint8)
+    for colour, thick, longer in ((1, 1, 1), (2, 0, 0)):
+        along = np.r_[MARK_PX[0] - longer : MARK_PX[1] + longer]
+        along = reach + np.concatenate([along, -1 - along])
+        beside = slice(reach - thick, reach + thick + 1)
+        cell[along, beside] = cell[beside, along] = colour
+    return cell == 1, cell == 2

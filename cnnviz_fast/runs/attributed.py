@@ -110,7 +110,7 @@ class HeatBatch(NamedTuple):
             wide = found.unsqueeze(-2) if of_pixels and found.ndim == 4 else found  # of a signal: one row
             maps = wide.reshape(len(wide), -1, *wide.shape[-2:])
             rounded = torch.where(_kept_by_float16(maps)[:, None, None, None], maps.half().float(), maps)
-            field = _no_field if of_pixels else partial(known_field, model, layer, shape)
+            field = _no_field if of_pixels else partial(known_field, model, layer, shape, tuple(self.found.maps))
             read.append(LayerMaps(name, name, rounded, Axes("nchw"), None, field=field))
         return read
 

@@ -7,7 +7,6 @@ save      the outputs of each image and layer become files, in workers, on a str
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -22,10 +21,12 @@ from ..activations.maps import LayerMaps, read_activations
 from ..activations.passes.forward import weight_of
 from ..activations.passes.rows import inputs_at, with_rows
 from ..attribution.head import INPUT
+from ..channels.statistics import ChannelStatistics
+from ..channels.values import json_numbers
 from ..errors import ShapeError
 from ..formats.names import layer_parts
 from ..kernels import backends
-from ..pipeline import Drawing, LayerInput
+from ..pipeline import Drawing
 from ..runtime.caller import each_note_once
 from ..runtime.device import Fitting, device_at
 from ..runtime.stage_times import stage
@@ -40,7 +41,6 @@ from .outputs import Output
 
 if TYPE_CHECKING:
     from ..attribution.drawing import HeatMaps
-    from ..channels.statistics import ChannelStatistics
     from ..models.loaded import LoadedModel
     from .collected import Kind, Records
 
@@ -212,6 +212,7 @@ class BatchWorker:
             options = self.output_spec.drawing.options
             measured = [measure_batch(read.maps, options) for read in found]
             measured += [measure_batch(read.maps, dataclasses.replace(options, channels=None)) for read in heat]
+            told = [_facts_of(each) for each in measured]
             layers = len(found)
             found += heat
             ready = self.device.mark()
@@ -220,7 +221,7 @@ class BatchWorker:
         def make(pair: tuple[int, int]) -> IndexRow:
             n, at = pair
             with self.device.faults(), self.device.stream(ready).active():
-                return self._make(captured, found[at], measured[at][n], n, is_heat=at >= layers)
+                return self._make(captured, found[at], measured[at][n], told[at][n], n, is_heat=at >= layers)
 
         rows = list(in_order(make, pairs, self.output_spec.drawing.options.threads or default_threads()))
         collected: dict[str, Records] = {}
@@ -286,40 +287,45 @@ class BatchWorker:
             self._folders |= heat.folders(list(self._folders.values())) if heat else {}
 
     def _make(
-        self, captured: CapturedBatch, read: LayerMaps, measured: ChannelStatistics, n: int, *, is_heat: bool
+        self,
+        captured: CapturedBatch,
+        read: LayerMaps,
+        measured: ChannelStatistics,
+        facts: dict[str, Any],
+        n: int,
+        *,
+        is_heat: bool,
     ) -> IndexRow:
-        """Write all files of a layer of image n; return its row of the index."""
+        """Write all files of a layer of image n; return its row of the index: `facts`, and what it has of the files."""
         image = captured.images[n]
         sample = None if captured.samples is None else captured.samples[n]
         shown = (self.model, read, n, image.name, sample, measured)
-        facts: dict[str, Any] = {}
         if is_heat:
             assert captured.heat is not None
             layer = captured.heat.layer_input(*shown, self._drawing)
-            facts["attribution"] = captured.heat.facts(n)
+            facts = {**facts, "attribution": captured.heat.facts(n)}
         else:
             layer = self._drawing.layer_input(*shown)
         files: list[str] = []
         for output in self.output_spec.heat_outputs if is_heat else self.output_spec.outputs:
             written, more = output.make(layer, self.output_spec.folder, self._folders[read.name], image.stem)
             files += written
-            facts |= more
+            facts = {**facts, **more}
         if "grid" in facts and not self.findings.is_new_grid(read.name, facts["grid"]):
             del facts["grid"]
-        return _row_of(image, layer, measured, files=files, **facts)
+        shape, dtype = list(layer.maps.shape), str(layer.maps.dtype).removeprefix("torch.")
+        return IndexRow(image=image.name, layer=layer.name, shape=shape, dtype=dtype, files=files, **facts)
 
 
-def _row_of(image: ImageId, layer: LayerInput, measured: ChannelStatistics, **facts: Any) -> IndexRow:
-    """Return the row of a layer, with what is known of its files."""
-    low, high = (float(find.reduce(end.numpy())) for find, end in ((np.fmin, measured.vmin), (np.fmax, measured.vmax)))
-    return IndexRow(
-        image=image.name,
-        layer=layer.name,
-        shape=list(layer.maps.shape),
-        dtype=str(layer.maps.dtype).removeprefix("torch."),
-        min=None if math.isnan(low) else low,
-        max=None if math.isnan(high) else high,
-        dead=int(np.count_nonzero(measured.dead.numpy())),
-        nonfinite=int(np.count_nonzero(measured.nonfinite.numpy())),
-        **facts,
-    )
+def _facts_of(measured: Sequence[ChannelStatistics]) -> list[dict[str, Any]]:
+    """Return what the rows of some images tell of a layer's values: calls take longer than sums, so once for all."""
+    names = [field.name for field in dataclasses.fields(ChannelStatistics)]
+    together = ChannelStatistics(*(torch.stack([getattr(each, name) for each in measured]) for name in names))
+    columns = {
+        "min": np.fmin.reduce(together.vmin.numpy(), axis=1),
+        "max": np.fmax.reduce(together.vmax.numpy(), axis=1),
+        "dead": np.count_nonzero(together.dead.numpy(), axis=1),
+        "nonfinite": np.count_nonzero(together.nonfinite.numpy(), axis=1),
+    }
+    rows = zip(*(json_numbers(torch.from_numpy(column)) for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]

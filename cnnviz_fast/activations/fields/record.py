@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 _ROUNDING = 1e-9
@@ -50,7 +50,7 @@ class ReceptiveField:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record in types that JSON has."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
     @classmethod
     def of_whole(cls, size: tuple[int, int], reasons: tuple[str, ...]) -> ReceptiveField:
