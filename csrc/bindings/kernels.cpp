@@ -199,8 +199,9 @@ nb::tuple write_sheet(int file, size_t height, size_t width, const AnyMaps& maps
     check_strip(std::min(strip_rows, height), width * (photo ? 3 : 1));
     const cnnviz::Dispatch& dispatch = active_level();
     const auto done_meanwhile = [&meanwhile] {
+        if (meanwhile.is_none()) return true;
         nb::gil_scoped_acquire acquired;
-        PyObject* result = meanwhile.is_none() ? nb::none().release().ptr() : PyObject_CallNoArgs(meanwhile.ptr());
+        PyObject* const result = PyObject_CallNoArgs(meanwhile.ptr());
         Py_XDECREF(result);
         return result != nullptr;
     };
