@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <array>
 
-#include "dispatch.h"
+#include "target.h"
 
 #if CNNVIZ_X86
 #include <immintrin.h>
@@ -14,9 +14,9 @@ namespace {
 
 // The most bytes after which b cannot have passed 2^32: the largest n with
 // 255 n (n + 1) / 2 + (n + 1) (ADLER_PRIME - 1) < 2^32.
-constexpr size_t ADLER_BYTES = 5552;
-static_assert(255ull * ADLER_BYTES * (ADLER_BYTES + 1) / 2 + (ADLER_BYTES + 1ull) * (ADLER_PRIME - 1) < (1ull << 32));
-static_assert(255ull * (ADLER_BYTES + 1) * (ADLER_BYTES + 2) / 2 + (ADLER_BYTES + 2ull) * (ADLER_PRIME - 1) >=
+constexpr size_t ADLER_RUN = 5552;
+static_assert(255ull * ADLER_RUN * (ADLER_RUN + 1) / 2 + (ADLER_RUN + 1ull) * (ADLER_PRIME - 1) < (1ull << 32));
+static_assert(255ull * (ADLER_RUN + 1) * (ADLER_RUN + 2) / 2 + (ADLER_RUN + 2ull) * (ADLER_PRIME - 1) >=
               (1ull << 32));
 
 // CRC-32: the remainder of the bits, seen as a polynomial, by x^32 + x^26 + x^23 + ... + 1. Lowest bit = highest power,
@@ -72,7 +72,7 @@ uint32_t adler32_scalar(uint32_t adler, const uint8_t* bytes, size_t count) {
     uint32_t a = adler & 0xFFFF;
     uint32_t b = adler >> 16;
     while (count > 0) {
-        const size_t part = std::min(count, ADLER_BYTES);
+        const size_t part = std::min(count, ADLER_RUN);
         for (size_t i = 0; i < part; i++) {
             a += bytes[i];
             b += a;

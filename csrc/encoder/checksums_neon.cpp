@@ -1,7 +1,7 @@
 // Checksums on ARM: Adler-32 with NEON, CRC-32 with the instructions that nearly all processors of this kind have.
 
-#include "dispatch.h"
 #include "encoder/checksums.h"
+#include "target.h"
 
 #if CNNVIZ_NEON
 #include <arm_neon.h>

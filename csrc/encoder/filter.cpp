@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "dispatch.h"
+#include "target.h"
 
 #if CNNVIZ_X86
 #include <immintrin.h>

@@ -1,7 +1,7 @@
 // PNG row filters with NEON; the rule of Paeth is derived in filter.cpp.
 
-#include "dispatch.h"
 #include "encoder/filter.h"
+#include "target.h"
 
 #if CNNVIZ_NEON
 #include <arm_neon.h>

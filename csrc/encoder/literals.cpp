@@ -1,6 +1,6 @@
 #include "encoder/literals.h"
 
-#include "dispatch.h"
+#include "target.h"
 
 #if CNNVIZ_X86
 #include <immintrin.h>

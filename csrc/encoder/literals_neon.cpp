@@ -3,8 +3,8 @@
 // from codes in lanes of 16 bits to pairs in lanes of 32, fours in lanes of 64 and eights; here by multiplications that
 // widen, x + y * 2^length(x).
 
-#include "dispatch.h"
 #include "encoder/literals.h"
+#include "target.h"
 
 #if CNNVIZ_NEON
 #include <arm_neon.h>

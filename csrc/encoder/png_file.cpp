@@ -9,6 +9,7 @@
 #include "encoder/checksums.h"
 #include "encoder/chunk.h"
 #include "encoder/strip.h"
+#include "encoder/zlib_format.h"
 #include "system/files.h"
 #include "system/threads.h"
 
@@ -17,14 +18,7 @@ namespace {
 
 constexpr uint8_t SIGNATURE[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
 
-// RFC 1950: deflate with a window of 32 KB, fastest level; the two bytes as a number are divisible by 31.
-constexpr uint8_t ZLIB_HEADER[2] = {0x78, 0x01};
-
-// The last deflate block: empty, with the fixed codes (1, then 01, then seven zeros for its end).
-constexpr uint8_t LAST_BLOCK[2] = {0x03, 0x00};
-
 constexpr size_t IHDR_BYTES = 13;
-constexpr size_t ADLER_BYTES = 4;
 
 // Pixels of a strip, as many as stay in a core's own cache.
 constexpr size_t STRIP_BYTES = 512 << 10;

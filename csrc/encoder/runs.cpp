@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "dispatch.h"
+#include "target.h"
 
 #if CNNVIZ_X86
 #include <immintrin.h>

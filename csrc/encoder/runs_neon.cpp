@@ -1,7 +1,7 @@
 // Runs of one value with NEON; the rule is in runs.h.
 
-#include "dispatch.h"
 #include "encoder/runs.h"
+#include "target.h"
 
 #if CNNVIZ_NEON
 #include <arm_neon.h>

@@ -7,6 +7,7 @@
 #include "encoder/checksums.h"
 #include "encoder/chunk.h"
 #include "encoder/walk.h"
+#include "encoder/zlib_format.h"
 
 namespace cnnviz {
 namespace {
@@ -24,12 +25,6 @@ size_t piece_bytes(size_t count) {
 // What a block of its own must save: its header, 60 to 100 bytes in atlases, and the time that codes take to make.
 constexpr uint64_t HEADER_BITS = 8 * 160;
 
-// The zlib header of png_file.cpp, as a number of two bytes, and the last block: empty, with the fixed codes.
-constexpr uint64_t ZLIB_HEADER = 0x0178;
-constexpr uint64_t LAST_BLOCK = 3;
-constexpr unsigned LAST_BLOCK_BITS = 10;
-constexpr size_t ADLER_BYTES = 4;
-
 // The symbols of some bytes, and about how many bits they take in codes of their own.
 struct Symbols {
     uint32_t counts[BLOCK_SYMBOLS] = {};
@@ -38,7 +33,7 @@ struct Symbols {
 };
 
 // Some bytes of a part; whether others of it are before them.
-struct Span {
+struct Stretch {
     const uint8_t* first;
     const uint8_t* last;
     bool follows;
@@ -48,15 +43,15 @@ struct Span {
 
 // Calls see(piece) with each piece. Matches end with their piece, so that a block has the symbols of its pieces.
 template <class See>
-void for_each_piece(Span span, size_t piece_bytes, See see) {
+void for_each_piece(Stretch span, size_t piece_bytes, See see) {
     while (span.first < span.last) {
-        const Span piece = {span.first, span.first + std::min(span.size(), piece_bytes), span.follows};
+        const Stretch piece = {span.first, span.first + std::min(span.size(), piece_bytes), span.follows};
         see(piece);
         span = {piece.last, span.last, true};
     }
 }
 
-Symbols count_piece(const Dispatch& dispatch, const Span& piece) {
+Symbols count_piece(const Dispatch& dispatch, const Stretch& piece) {
     SymbolCounts seen;
     walk(dispatch, piece.first, piece.size(), seen, piece.follows);
     Symbols symbols;
@@ -81,7 +76,7 @@ uint64_t exact_bits(const Symbols& symbols, const BlockCodes& codes) {
     return bits;
 }
 
-void store(BitWriter& writer, const Span& span) {
+void store(BitWriter& writer, const Stretch& span) {
     for (const uint8_t* bytes = span.first; bytes < span.last;) {
         const size_t size = std::min(static_cast<size_t>(span.last - bytes), STORED_BLOCK_BYTES);
         writer.put(0, 3);
@@ -94,14 +89,14 @@ void store(BitWriter& writer, const Span& span) {
 }
 
 // Writes a block of whole pieces, of so many bytes each, that has these symbols.
-void put_block(const Dispatch& dispatch, const Span& span, size_t piece, const Symbols& symbols, BitWriter& writer) {
+void put_block(const Dispatch& dispatch, const Stretch& span, size_t piece, const Symbols& symbols, BitWriter& writer) {
     BlockCodes codes;
     make_block_codes(symbols.counts, codes);
     BlockWriter block(dispatch, codes, writer);
     put_block_header(block.bits(), codes);
     const uint64_t header_bits = 8 * static_cast<uint64_t>(block.bits().next - writer.next) + block.bits().count;
     if (header_bits + exact_bits(symbols, codes) >= 8 * span.size()) return store(writer, span);
-    const auto put = [&](const Span& bytes) { walk(dispatch, bytes.first, bytes.size(), block, bytes.follows); };
+    const auto put = [&](const Stretch& bytes) { walk(dispatch, bytes.first, bytes.size(), block, bytes.follows); };
     for_each_piece(span, piece, put);
     block.symbol(END_OF_BLOCK);
     writer = block.bits();
@@ -110,9 +105,9 @@ void put_block(const Dispatch& dispatch, const Span& span, size_t piece, const S
 // Writes the blocks of one part.
 void put_contents(const Dispatch& dispatch, const Contents& part, BitWriter& writer) {
     const size_t size = piece_bytes(part.count);
-    Span block = {part.bytes, part.bytes, false};
+    Stretch block = {part.bytes, part.bytes, false};
     Symbols symbols;
-    for_each_piece({part.bytes, part.bytes + part.count, false}, size, [&](const Span& piece) {
+    for_each_piece({part.bytes, part.bytes + part.count, false}, size, [&](const Stretch& piece) {
         const Symbols next = count_piece(dispatch, piece);
         const Symbols joined = join(symbols, next);
         const bool joins = joined.estimate <= symbols.estimate + HEADER_BITS + next.estimate;
@@ -132,20 +127,20 @@ size_t zlib_stream_bound(const std::vector<Contents>& parts) {
     // A stored block takes up to 42 bits more than its bytes, and there are at most two for each piece. A put may store
     // 8 bytes ahead, and a block may turn out to be stored once its header is written.
     constexpr size_t STORED_HEADS_BYTES = 2 * 6;
-    size_t bytes = 2 + MAX_BLOCK_HEADER_BYTES + 2 + ADLER_BYTES + 8;
+    size_t bytes = sizeof ZLIB_HEADER + MAX_BLOCK_HEADER_BYTES + sizeof LAST_BLOCK + ADLER_BYTES + 8;
     for (const Contents& part : parts) bytes += part.count + (part.count / LEAST_PIECE_BYTES + 1) * STORED_HEADS_BYTES;
     return bytes;
 }
 
 size_t put_zlib_stream(const Dispatch& dispatch, const std::vector<Contents>& parts, uint8_t* out) {
     BitWriter writer = {out};
-    writer.put(ZLIB_HEADER, 16);
+    writer.put(ZLIB_HEADER[0] | ZLIB_HEADER[1] << 8, 16);
     uint32_t adler = ADLER32_START;
     for (const Contents& part : parts) {
         put_contents(dispatch, part, writer);
         adler = dispatch.adler32(adler, part.bytes, part.count);
     }
-    writer.put(LAST_BLOCK, LAST_BLOCK_BITS);
+    writer.put(LAST_BLOCK[0], LAST_BLOCK_BITS);
     writer.align();
     return static_cast<size_t>(put_big_endian_32(writer.next, adler) - out);
 }

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <memory>
-#include <new>
+
+#include "buffer.h"
 
 namespace cnnviz {
 namespace {
@@ -109,9 +109,9 @@ bool first_places(const Maps& maps, const int64_t* channel, const float* values,
         return true;
     }
     const size_t size = maps.height * maps.width;
-    std::unique_ptr<float[]> scratch;
+    Buffer<float> scratch;
     if (needs_scratch(maps, true)) {
-        scratch.reset(new (std::nothrow) float[size]);
+        scratch = allocate<float>(size);
         if (!scratch) return false;
     }
     for (size_t i = 0; i < count; i++) {

@@ -6,10 +6,16 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
+#include "kernels/bits.h"
 #include "kernels/maps.h"
+#include "target.h"
 
 namespace cnnviz {
+
+// Pixels of a piece of two lines that stays in the fastest cache while all rows of the piece are written.
+constexpr size_t PIECE_PX = 2048;
 
 // A range of values; its ends are equal for a flat channel.
 struct Range {
@@ -19,7 +25,7 @@ struct Range {
 
 // Brings the values of a channel into [0, 1] by (value * half - low) / span: if the width of a range overflows, everything
 // is halved first.
-//     inverse: 1 / span, rounded, where products with it may stand for the division, see lines.cpp; else 0. Nothing is
+//     inverse: 1 / span, rounded, where products with it may stand for the division, see lines_avx2.cpp; else 0. Nothing is
 //         halved then.
 struct Span {
     float half;
@@ -77,6 +83,9 @@ struct Rows {
     size_t step;
 };
 
+// What stands for a value that is not finite.
+constexpr float NOTHING = std::numeric_limits<float>::quiet_NaN();
+
 // Normalises a row of each of some channels that lie one after another, as many as `rows` has. What is not finite becomes
 // NaN. May write whatever into the padding. Returns whether there is a NaN.
 bool normalize_rows_scalar(const Block& block, const Span* spans, const Rows& rows);
@@ -90,6 +99,21 @@ void enlarge_rows_scalar(const Columns& columns, const Rows& rows, bool has_nan,
 void enlarge_rows_avx2(const Columns& columns, const Rows& rows, bool has_nan, float* out, size_t out_step);
 void enlarge_rows_avx512(const Columns& columns, const Rows& rows, bool has_nan, float* out, size_t out_step);
 void enlarge_rows_neon(const Columns& columns, const Rows& rows, bool has_nan, float* out, size_t out_step);
+
+CNNVIZ_INLINE float between(float before, float after, float fraction) { return before + fraction * (after - before); }
+
+// Rows that have no blocks or a NaN, which a fraction of 0 keeps out; at the scalar level any rows.
+CNNVIZ_INLINE void gather_rows(const Columns& columns, const Rows& rows, float* out, size_t out_step) {
+    for (size_t row = 0; row < rows.count; row++) {
+        const float* values = rows.values + row * rows.step;
+        for (size_t x = 0; x < columns.tile_w; x++) {
+            const float before = values[columns.index[x]];
+            const float fraction = columns.fraction[x];
+            const float v = fraction == 0 ? before : between(before, values[columns.index[x] + 1], fraction);
+            out[row * out_step + x] = v;
+        }
+    }
+}
 
 // Writes a row of pixels for each fraction: floor((line + fraction * (below - line)) * scale + 0.5). All values finite.
 void blend_rows_scalar(const float* line, const float* below, size_t width, const float* fractions, size_t rows,

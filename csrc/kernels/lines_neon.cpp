@@ -1,7 +1,7 @@
 // The inner loops of drawing with NEON. Products and sums are instructions of their own: none is fused.
 
-#include "dispatch.h"
 #include "kernels/lines.h"
+#include "target.h"
 
 #if CNNVIZ_NEON
 #include <arm_neon.h>
@@ -18,9 +18,8 @@ constexpr size_t BLOCK = 8;
 // Pixels of two lines that are loaded and blended at once.
 constexpr size_t PIXELS = 16;
 
-// As in lines.cpp; caches of these processors hold four pieces of rows that fall into the same set.
-constexpr size_t PIECE_PX = 2048;
-constexpr size_t ROWS_AT_ONCE = 4;
+// Caches of these processors hold four pieces of rows that fall into the same set.
+constexpr size_t ROWS_AT_ONCE_NEON = 4;
 
 inline float32x4_t between(float32x4_t before, float32x4_t after, float32x4_t fraction) {
     return vaddq_f32(before, vmulq_f32(fraction, vsubq_f32(after, before)));
@@ -147,8 +146,8 @@ void blend_rows_neon(const float* line, const float* below, size_t width, const 
                      float scale, uint8_t* out) {
     for (size_t piece = 0; piece < width; piece += PIECE_PX) {
         const size_t piece_end = std::min(piece + PIECE_PX, width);
-        for (size_t y = 0; y < rows; y += ROWS_AT_ONCE) {
-            const size_t end = std::min(y + ROWS_AT_ONCE, rows);
+        for (size_t y = 0; y < rows; y += ROWS_AT_ONCE_NEON) {
+            const size_t end = std::min(y + ROWS_AT_ONCE_NEON, rows);
             for (size_t x = piece; x < piece_end; x += PIXELS) {
                 const PixelsOfTwoLines pixels(line + x, below + x);
                 const size_t live = std::min(PIXELS, piece_end - x);

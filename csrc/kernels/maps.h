@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <new>
+
+#include "buffer.h"
 
 namespace cnnviz {
 
@@ -45,9 +45,9 @@ bool for_each_channel(const Maps& maps, size_t begin, size_t end, See see) {
     // lines.
     constexpr size_t CHANNELS_AT_ONCE = 16;
     const size_t size = maps.height * maps.width;
-    std::unique_ptr<float[]> scratch;
+    Buffer<float> scratch;
     if (needs_scratch(maps, true)) {
-        scratch.reset(new (std::nothrow) float[std::min(CHANNELS_AT_ONCE, end - begin) * size]);
+        scratch = allocate<float>(std::min(CHANNELS_AT_ONCE, end - begin) * size);
         if (!scratch) return false;
     }
     for (size_t first = begin; first < end; first += CHANNELS_AT_ONCE) {

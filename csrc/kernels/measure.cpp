@@ -5,10 +5,10 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <memory>
-#include <new>
 
+#include "buffer.h"
 #include "dispatch.h"
+#include "kernels/bits.h"
 #include "workers.h"
 
 #if CNNVIZ_X86
@@ -21,18 +21,6 @@ namespace {
 // Sums are taken in LANES parts, value i in part i modulo LANES, at every level: so their rounding does not depend on
 // the processor.
 constexpr size_t LANES = 16;
-
-constexpr int32_t GREATEST_FINITE = 0x7F7FFFFF;
-
-CNNVIZ_INLINE int32_t bits_of(float value) {
-    int32_t bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-
-CNNVIZ_INLINE int32_t magnitude_of(float value) { return bits_of(value) & 0x7FFFFFFF; }
-
-CNNVIZ_INLINE bool is_finite(float value) { return magnitude_of(value) <= GREATEST_FINITE; }
 
 // Maps the bits of a float32 to its key, and back.
 CNNVIZ_INLINE int32_t key_of(int32_t bits) { return bits ^ ((bits >> 31) & 0x7FFFFFFF); }
@@ -263,9 +251,7 @@ void put_range(const Keys& keys, float& low, float& high) {
     high = nothing ? std::numeric_limits<float>::quiet_NaN() : value_of(keys.greatest);
 }
 
-using Floats = std::unique_ptr<float[]>;
 
-Floats allocate(size_t count) { return Floats(new (std::nothrow) float[count]); }
 
 // What of some values is finite, and what is not. Channels that are not all finite are rare: they are copied, so that
 // the loops need not ask about each value.
@@ -318,7 +304,7 @@ void find_keys_across(const Dispatch& dispatch, const Maps& maps, int32_t* least
 
 bool channel_range(const Dispatch& dispatch, const Maps& maps, float* low, float* high, int64_t* nonfinite) {
     const size_t size = maps.height * maps.width;
-    const Floats finite = allocate(size);
+    const Buffer<float> finite = allocate<float>(size);
     if (!finite) return false;
     const auto see = [&](size_t c, const float* values) {
         Keys keys = dispatch.measure.least_and_greatest(values, size);
@@ -333,7 +319,7 @@ bool channel_range(const Dispatch& dispatch, const Maps& maps, float* low, float
     if (maps.dtype != Dtype::Float32 || maps.step_c != 1 || maps.count < LANES) {
         return for_each_channel(maps, 0, maps.count, see);
     }
-    const std::unique_ptr<int32_t[]> ends(new (std::nothrow) int32_t[2 * maps.count]);
+    const Buffer<int32_t> ends = allocate<int32_t>(2 * maps.count);
     if (!ends) return false;
     int32_t* const least = ends.get();
     int32_t* const greatest = least + maps.count;
@@ -383,7 +369,7 @@ bool channel_measures(const Dispatch& dispatch, const Maps& maps, size_t threads
     std::atomic<size_t> next{0};
     std::atomic<bool> enough_memory{true};
     run_in_threads(std::min(threads, pieces), [&] {
-        const Floats finite = allocate(size);
+        const Buffer<float> finite = allocate<float>(size);
         if (!finite) enough_memory = false;
         for (size_t piece; enough_memory && (piece = next++) < pieces;) {
             const size_t begin = piece * channels_at_once;

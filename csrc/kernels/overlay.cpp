@@ -1,8 +1,8 @@
 #include "kernels/overlay.h"
 
 #include <algorithm>
-#include <memory>
-#include <new>
+
+#include "buffer.h"
 
 namespace cnnviz {
 namespace {
@@ -37,7 +37,7 @@ void paint(const uint8_t* entries, size_t count, const uint8_t* colors, uint8_t*
 
 bool blend_strip(const Overlay& overlay, const uint8_t* index, size_t start, size_t stop, uint8_t* out) {
     const Grid& grid = overlay.grid;
-    const std::unique_ptr<uint64_t[]> under(new (std::nothrow) uint64_t[grid.tile_w]);
+    const Buffer<uint64_t> under = allocate<uint64_t>(grid.tile_w);
     if (!under) return false;
     uint64_t packed[ENTRIES];
     for (size_t entry = 0; entry < ENTRIES; entry++) {

@@ -3,10 +3,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <memory>
-#include <new>
 #include <utility>
 
+#include "buffer.h"
 #include "workers.h"
 
 namespace cnnviz {
@@ -17,14 +16,6 @@ constexpr size_t BAND_PX = size_t{1} << 18;
 
 // Bands for each thread, at most. Fewer keep threads waiting for the one that took the last band.
 constexpr size_t BANDS_PER_THREAD = 16;
-
-template <class Value>
-using Buffer = std::unique_ptr<Value[]>;
-
-template <class Value>
-Buffer<Value> allocate(size_t count) {
-    return Buffer<Value>(new (std::nothrow) Value[count]());
-}
 
 // Asks for values that will be read. The rows of a line lie a map apart, which processors do not foresee.
 void prefetch(const float* values, size_t count) {
@@ -49,9 +40,9 @@ bool is_in_pairs(const Positions& cols, size_t begin) {
 class ColumnBlocks {
   public:
     ColumnBlocks(const Positions& cols, size_t block)
-        : fraction_(allocate<float>(cols.count + MOST_BLOCK_COLUMNS)),
-          offset_(allocate<int32_t>(cols.count + MOST_BLOCK_COLUMNS)),
-          first_(allocate<int32_t>(cols.count / std::max<size_t>(block, 1) + 1)) {
+        : fraction_(allocate_zeros<float>(cols.count + MOST_BLOCK_COLUMNS)),
+          offset_(allocate_zeros<int32_t>(cols.count + MOST_BLOCK_COLUMNS)),
+          first_(allocate_zeros<int32_t>(cols.count / std::max<size_t>(block, 1) + 1)) {
         if (!allocated()) return;
         std::copy(cols.fraction, cols.fraction + cols.count, fraction_.get());
         const size_t pairs_begin = is_in_pairs(cols, 0) ? 0 : 1;
@@ -92,10 +83,10 @@ class StripPainter {
         : loops_(dispatch.lines),
           sheet_(sheet),
           blocks_(sheet.cols, loops_.block_columns),
-          scratch_(allocate<float>(needs_scratch(sheet.maps, false) ? tiles_in_a_row() * sheet.maps.width : 1)),
-          spans_(allocate<Span>(tiles_in_a_row())),
-          rows_(allocate<float>(tiles_in_a_row() * sheet.maps.width + ROW_PADDING)),
-          lines_(allocate<float>(2 * line_size())),
+          scratch_(allocate_zeros<float>(needs_scratch(sheet.maps, false) ? tiles_in_a_row() * sheet.maps.width : 1)),
+          spans_(allocate_zeros<Span>(tiles_in_a_row())),
+          rows_(allocate_zeros<float>(tiles_in_a_row() * sheet.maps.width + ROW_PADDING)),
+          lines_(allocate_zeros<float>(2 * line_size())),
           line_{lines_.get(), false},
           below_{lines_.get() + line_size(), false} {}
 

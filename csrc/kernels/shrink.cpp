@@ -4,9 +4,8 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <memory>
-#include <new>
 
+#include "buffer.h"
 #include "dispatch.h"
 
 namespace cnnviz {
@@ -22,7 +21,7 @@ struct Window {
 class Windows {
   public:
     Windows(size_t from, size_t to)
-        : windows_(new (std::nothrow) Window[to]), weights_(new (std::nothrow) float[to * most(from, to)]) {
+        : windows_(allocate<Window>(to)), weights_(allocate<float>(to * most(from, to))) {
         if (!allocated()) return;
         for (size_t i = 0; i < to; i++) windows_[i] = place(from, to, i, weights_.get() + i * most(from, to));
     }
@@ -57,8 +56,8 @@ class Windows {
         return {first, size, weights};
     }
 
-    std::unique_ptr<Window[]> windows_;
-    std::unique_ptr<float[]> weights_;
+    Buffer<Window> windows_;
+    Buffer<float> weights_;
 };
 
 CNNVIZ_INLINE float clamped(float value, Range range) {
@@ -113,7 +112,7 @@ bool shrink(const Dispatch& dispatch, const Maps& maps, const float* low, const 
             size_t width, float* out) {
     const Windows down(maps.height, height);
     const Windows across(maps.width, width);
-    const std::unique_ptr<float[]> row(new (std::nothrow) float[maps.width]);
+    const Buffer<float> row = allocate<float>(maps.width);
     if (!down.allocated() || !across.allocated() || !row) return false;
     const auto end_of_range = [](float end) { return std::isnan(end) ? 0.0f : end; };
     return for_each_channel(maps, 0, maps.count, [&](size_t c, const float* values) {

@@ -5,12 +5,11 @@
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
-#include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <mutex>
 #include <thread>
 
+#include "buffer.h"
 #include "encoder/checksums.h"
 #include "encoder/strip.h"
 #include "system/files.h"
@@ -25,13 +24,6 @@ double since(Clock::time_point start) { return std::chrono::duration<double>(Clo
 
 // How often the caller is asked whether to stop: it may have to wait for a lock to answer.
 constexpr double ASK_EVERY_S = 0.1;
-
-struct Free {
-    void operator()(uint8_t* bytes) const { std::free(bytes); }
-};
-using Bytes = std::unique_ptr<uint8_t, Free>;
-
-Bytes allocate(size_t count) { return Bytes(static_cast<uint8_t*>(std::malloc(count))); }
 
 // An encoded strip that waits for those before it.
 struct Encoded {
@@ -56,7 +48,7 @@ class SheetWriter {
           plane_bytes_(strip_rows * picture.sheet.width),
           chunk_bytes_(strip_bound(strip_rows, picture.sheet.width * pixel_bytes_)),
           ring_(std::min(strips_, 2 * threads)),
-          memory_(allocate(threads * worker_bytes() + ring_.size() * chunk_bytes_)) {
+          memory_(allocate<uint8_t>(threads * worker_bytes() + ring_.size() * chunk_bytes_)) {
         uint8_t* const chunks = memory_.get() + threads * worker_bytes();
         for (size_t place = 0; memory_ && place < ring_.size(); place++) ring_[place].chunk = chunks + place * chunk_bytes_;
     }
@@ -201,7 +193,7 @@ class SheetWriter {
 
     // Of all workers and places of the ring. It is the caller's, at once: from the second sheet on malloc finds it again,
     // where it would give back what each thread has of its own. Measured at 104 MB: 1,400 page faults, 4 % of the time.
-    Bytes memory_;
+    Buffer<uint8_t> memory_;
 };
 
 }  // namespace
