@@ -4,7 +4,7 @@ Arrays that are written must have exactly the dtype and memory order stated; non
 shares its memory by the buffer protocol or DLPack will do, a tensor too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -225,6 +225,7 @@ def write_sheet(
     blocks: Sequence[tuple[int, int, NDArray[np.uint8]]],
     strip_rows: int,
     threads: int,
+    meanwhile: Callable[[], object] | None = None,
 ) -> tuple[int, float, float, float]:
     """Draw, colour, letter, encode and write all strips of a sheet, each as an IDAT chunk, in order.
 
@@ -240,6 +241,7 @@ def write_sheet(
         blocks: (y, x, entries) each: text, (h, w) uint8 palette entries, C-contiguous, to go over the sheet there.
         strip_rows: rows of a strip; the last one takes what is left.
         threads: at most as many work at once.
+        meanwhile: what this thread does while others begin; after that it joins them.
 
     Returns:
         Adler-32 of all filtered bytes, and the seconds that all threads spent drawing, encoding and writing.
@@ -249,7 +251,7 @@ def write_sheet(
         ValueError: a size does not fit.
         OSError: the file cannot be written.
         MemoryError: there is no memory for a strip.
-        KeyboardInterrupt: or what else a signal handler raises.
+        KeyboardInterrupt: or what else a signal handler raises, or `meanwhile` does.
     """
 
 def channel_range(

@@ -19,6 +19,8 @@
 #define CNNVIZ_TARGET_AVX2 __attribute__((target("avx2,fma,bmi,bmi2,pclmul")))
 #define CNNVIZ_TARGET_AVX512 \
     __attribute__((target("avx2,fma,bmi,bmi2,pclmul,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")))
+// Hides how a vector was made: GCC 12 makes constants anew in each round of a loop that has no register for them.
+#define CNNVIZ_KEEP(vector) __asm__("" : "+x"(vector))
 #endif
 #else
 #define CNNVIZ_X86 0

@@ -6,6 +6,7 @@ hold Python's lock.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,12 +24,13 @@ def takes(plan: Plan) -> bool:
     return plan.backend.name == "native" and png.native()[0] is not None
 
 
-def write_png(plan: Plan, path: Path) -> None:
+def write_png(plan: Plan, path: Path, meanwhile: Callable[[], object] | None = None) -> None:
     """Write a sheet.
 
     Args:
         plan: of a sheet that `takes` takes.
         path: the file.
+        meanwhile: what this thread does while others begin, if anything. What it raises ends the work.
 
     Raises:
         WriteError: the file cannot be written.
@@ -37,15 +39,16 @@ def write_png(plan: Plan, path: Path) -> None:
     with whole_file(path) as file:
         file.write(png.head(plan.grid.height, plan.grid.width, None if plan.overlay else plan.palette))
         file.flush()
-        file.write(png.tail(write_strips(plan, file.fileno())))
+        file.write(png.tail(write_strips(plan, file.fileno(), meanwhile)))
 
 
-def write_strips(plan: Plan, descriptor: int) -> int:
+def write_strips(plan: Plan, descriptor: int, meanwhile: Callable[[], object] | None = None) -> int:
     """Draw, colour, letter, encode and write the strips of a sheet, without what stands around them in a PNG.
 
     Args:
         plan: of a sheet that `takes` takes.
         descriptor: of a file that is open for writing.
+        meanwhile: see write_png.
 
     Returns:
         Adler-32 of all filtered bytes.
@@ -67,6 +70,6 @@ def write_strips(plan: Plan, descriptor: int) -> int:
             (paint.levels, paint.background, paint.bad), paint.flat, plan.palette.colors,
             (overlay.weights, overlay.photo) if overlay else None,
             plan.annotation.all_blocks() if plan.annotation else [],
-            strip.stop - strip.start, plan.threads,
+            strip.stop - strip.start, plan.threads, meanwhile,
         )  # fmt: skip
     return int(adler)

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,27 +58,38 @@ def draw_sheet(plan: Plan) -> Sheet:
 
 def write_sheet(plan: Plan, path: Path, *, manifest: bool = True) -> Path:
     """Draw a planned sheet into a file, and write its manifest beside it unless that is not wanted."""
-    if manifest:
-        refuse_other_json(path.with_suffix(".json"))
-    write_picture(plan, path)
-    if manifest:
-        write_manifest(path, plan.manifest_json())
+    if not manifest:
+        write_picture(plan, path)
+        return path
+    refuse_other_json(path.with_suffix(".json"))
+    made: list[bytes] = []
+    write_picture(plan, path, lambda: made.append(plan.manifest_json()))
+    write_manifest(path, *made)
     return path
 
 
-def write_picture(plan: Plan, path: Path) -> None:
-    """Draw a planned sheet into a file. Formats other than PNG need the whole sheet in memory."""
+def write_picture(plan: Plan, path: Path, meanwhile: Callable[[], object] | None = None) -> None:
+    """Draw a planned sheet into a file. Formats other than PNG need the whole sheet in memory.
+
+    Args:
+        plan: of the sheet.
+        path: the file.
+        meanwhile: what else is to be done, if anything: while native threads draw, or when the file is whole.
+    """
     grid, overlay = plan.grid, plan.overlay
     chosen = formats.check_size(path, grid.height, grid.width)
     if chosen.name == "PNG" and native_file.takes(plan):
-        native_file.write_png(plan, path)
-    elif chosen.name == "PNG":
+        native_file.write_png(plan, path, meanwhile)
+        return
+    if chosen.name == "PNG":
         strips = plan.strips(png.RGB_STRIP_PX if overlay else png.STRIP_PX)
         palette = None if overlay else plan.palette
         with pixels_of(plan, strips, overlay) as pixels:
             png.write_png(path, grid.height, grid.width, palette, strips, pixels.draw, plan.threads, pixels.give_back)
     elif not (chosen.name == "JPEG" and _write_on_device(plan, path)):
         draw_sheet(plan).write(path)
+    if meanwhile is not None:
+        meanwhile()
 
 
 def _write_on_device(plan: Plan, path: Path) -> bool:

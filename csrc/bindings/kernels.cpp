@@ -176,7 +176,7 @@ nb::tuple write_sheet(int file, size_t height, size_t width, const AnyMaps& maps
                       const Indices& col_index, const Floats& col_fraction, const GridNumbers& grid,
                       const PaintEntries& entries, float flat, const Array<const uint8_t, 2>& colors,
                       const std::optional<OverlayArrays>& photo, const std::vector<PlacedBlock>& blocks,
-                      size_t strip_rows, size_t threads) {
+                      size_t strip_rows, size_t threads, const nb::object& meanwhile) {
     cnnviz::SheetPicture picture{};
     picture.sheet = sheet_of(maps, vmin, vmax, row_index, row_fraction, col_index, col_fraction, grid, entries, flat,
                              height, width);
@@ -198,6 +198,13 @@ nb::tuple write_sheet(int file, size_t height, size_t width, const AnyMaps& maps
     if (height == 0 || strip_rows == 0) refuse("height and strip_rows must be at least 1, got 0.");
     check_strip(std::min(strip_rows, height), width * (photo ? 3 : 1));
     const cnnviz::Dispatch& dispatch = active_level();
+    const auto done_meanwhile = [&meanwhile] {
+        if (meanwhile.is_none()) return true;
+        nb::gil_scoped_acquire acquired;
+        PyObject* const result = PyObject_CallNoArgs(meanwhile.ptr());
+        Py_XDECREF(result);
+        return result != nullptr;
+    };
     const auto interrupted = [] {
         nb::gil_scoped_acquire acquired;
         return PyErr_CheckSignals() != 0;
@@ -205,7 +212,7 @@ nb::tuple write_sheet(int file, size_t height, size_t width, const AnyMaps& maps
     cnnviz::WrittenSheet written{};
     {
         nb::gil_scoped_release released;
-        written = cnnviz::write_sheet(dispatch, picture, strip_rows, threads, file, interrupted);
+        written = cnnviz::write_sheet(dispatch, picture, strip_rows, threads, file, done_meanwhile, interrupted);
     }
     if (written.stopped) throw nb::python_error();
     if (written.error != 0) {
@@ -293,10 +300,14 @@ nb::bytes tile_records(const GridNumbers& numbers_of_grid, const nb::bytes& chan
     columns.dead = dead.data();
     columns.reductions = text_of(reductions);
     columns.scores = text_of(scores);
-    const std::unique_ptr<char[]> records(new char[cnnviz::tiles_bound(columns)]);
-    const size_t size = cnnviz::write_tiles(columns, records.get());
+    const auto bound = static_cast<Py_ssize_t>(cnnviz::tiles_bound(columns));
+    nb::bytes records = nb::steal<nb::bytes>(PyBytes_FromStringAndSize(nullptr, bound));
+    if (!records.is_valid()) throw nb::python_error();
+    const size_t size = cnnviz::write_tiles(columns, PyBytes_AsString(records.ptr()));
     if (size == 0) refuse("channels and numbers must be those of " + number(count) + " tiles.");
-    return nb::bytes(records.get(), size);
+    PyObject* shortened = records.release().ptr();
+    if (_PyBytes_Resize(&shortened, static_cast<Py_ssize_t>(size)) != 0) throw nb::python_error();
+    return nb::steal<nb::bytes>(shortened);
 }
 
 // Calls do(pointer) with values of float32 or float64.
@@ -424,7 +435,8 @@ void bind_kernels(nb::module_& m) {
           "out"_a.noconvert(), "Colour a band of rows of a sheet over a photo.");
     m.def("write_sheet", &write_sheet, "file"_a, "height"_a, "width"_a, "maps"_a, "vmin"_a, "vmax"_a, "row_index"_a,
           "row_fraction"_a, "col_index"_a, "col_fraction"_a, "grid"_a, "paint"_a, "flat"_a, "colors"_a,
-          "photo"_a.none(), "blocks"_a, "strip_rows"_a, "threads"_a, "Draw, encode and write all strips of a sheet.");
+          "photo"_a.none(), "blocks"_a, "strip_rows"_a, "threads"_a, "meanwhile"_a = nb::none(),
+          "Draw, encode and write all strips of a sheet.");
     m.def("channel_range", &channel_range, "maps"_a, "vmin"_a.noconvert(), "vmax"_a.noconvert(),
           "nonfinite"_a.noconvert() = nb::none(), "Find the least and the greatest finite value of each channel.");
     m.def("enter_entries", &enter, "scores"_a.noconvert(), "digests"_a.noconvert(), "positions"_a.noconvert(), "drawn"_a,

@@ -16,6 +16,7 @@ struct BitWriter {
 
     // At most 56 bits at once: with the 7 that may be waiting, 63 fit into the buffer and no shift reaches 64.
     static constexpr unsigned MAX_PUT = 56;
+    static constexpr unsigned MAX_PUT_BYTES = 63;
 
     void put(uint64_t value, unsigned width) {
         bits |= value << count;
@@ -24,6 +25,16 @@ struct BitWriter {
         next += count >> 3;
         bits >>= count & 56;
         count &= 7;
+    }
+
+    // The same for 8 to 63 bits. At least one byte is filled, so that only bits of this value wait afterwards.
+    void put_bytes(uint64_t value, unsigned width) {
+        bits |= value << count;
+        store_little_endian();
+        const unsigned filled = count + width;
+        next += filled >> 3;
+        bits = value >> ((filled & 120) - count);
+        count = filled & 7;
     }
 
     // Puts what was put between two earlier states of this writer again.

@@ -48,6 +48,14 @@ void restore_prefix_code(uint32_t* counts, unsigned limit) {
     }
 }
 
+// 16 bits in the opposite order: halves of halves change places.
+uint32_t mirrored(uint32_t bits) {
+    bits = (bits & 0x5555) << 1 | (bits >> 1 & 0x5555);
+    bits = (bits & 0x3333) << 2 | (bits >> 2 & 0x3333);
+    bits = (bits & 0x0F0F) << 4 | (bits >> 4 & 0x0F0F);
+    return (bits & 0x00FF) << 8 | bits >> 8;
+}
+
 // A code for fewer than two symbols: one bit each for the one that occurs and another.
 void make_pair_code(const uint32_t* frequencies, uint8_t* lengths) {
     size_t symbol = 0;
@@ -98,10 +106,7 @@ void huffman_codes(const uint8_t* lengths, size_t count, uint16_t* codes) {
         next[length + 1] = (next[length] + counts[length]) << 1;
     for (size_t symbol = 0; symbol < count; symbol++) {
         const uint32_t code = lengths[symbol] > 0 ? next[lengths[symbol]]++ : 0;
-        uint32_t mirrored = 0;
-        for (unsigned bit = 0; bit < lengths[symbol]; bit++)
-            mirrored |= (code >> bit & 1) << (lengths[symbol] - 1 - bit);
-        codes[symbol] = static_cast<uint16_t>(mirrored);
+        codes[symbol] = static_cast<uint16_t>(mirrored(code) >> (16 - lengths[symbol]));
     }
 }
 

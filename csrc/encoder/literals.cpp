@@ -46,40 +46,64 @@ CNNVIZ_TARGET_AVX2 inline void put_lanes(BitWriter& writer, const volatile uint6
     for (size_t i = 0; i < count; i++) writer.put(bits[i], static_cast<unsigned>(widths[i]));
 }
 
-// Codes in lanes of 16 bits to fours in lanes of 64. first_lengths: of the first code of each pair, in lanes of 32;
-// first_widths: of the first pair of each four, in lanes of 64.
-CNNVIZ_TARGET_AVX2 inline __m256i join_fours_256(__m256i codes, __m256i first_lengths, __m256i first_widths) {
-    const __m256i second = _mm256_sllv_epi32(_mm256_srli_epi32(codes, 16), first_lengths);
-    const __m256i pairs = _mm256_or_si256(_mm256_and_si256(codes, _mm256_set1_epi32(0xFFFF)), second);
-    const __m256i second_pair = _mm256_sllv_epi64(_mm256_srli_epi64(pairs, 32), first_widths);
-    return _mm256_or_si256(_mm256_and_si256(pairs, _mm256_set1_epi64x(0xFFFFFFFF)), second_pair);
+// The same for four groups of eight codes.
+CNNVIZ_TARGET_AVX2 inline void put_eights(BitWriter& writer, const volatile uint64_t* bits,
+                                          const volatile uint64_t* widths) {
+    for (size_t i = 0; i < 4; i++) writer.put_bytes(bits[i], static_cast<unsigned>(widths[i]));
 }
 
-__attribute__((always_inline)) CNNVIZ_TARGET_AVX2 inline void put_32(BitWriter& writer, __m256i low_bytes,
-                                                                     __m256i high_bytes, __m256i lengths) {
+CNNVIZ_TARGET_AVX2 inline __m256i kept(__m256i constant) {
+    CNNVIZ_KEEP(constant);
+    return constant;
+}
+
+struct Constants256 {
+    __m256i low_8 = kept(_mm256_set1_epi16(0xFF));
+    __m256i low_16 = kept(_mm256_set1_epi32(0xFFFF));
+    __m256i low_32 = kept(_mm256_set1_epi64x(0xFFFFFFFF));
+    __m256i ones_8 = kept(_mm256_set1_epi8(1));
+    __m256i ones_16 = kept(_mm256_set1_epi16(1));
+    __m256i most = kept(_mm256_set1_epi64x(BitWriter::MAX_PUT_BYTES));
+
+    CNNVIZ_TARGET_AVX2 Constants256() {}
+};
+
+// Codes in lanes of 16 bits to fours in lanes of 64. first_lengths: of the first code of each pair, in lanes of 32;
+// first_widths: of the first pair of each four, in lanes of 64.
+CNNVIZ_TARGET_AVX2 inline __m256i join_fours_256(const Constants256& constants, __m256i codes, __m256i first_lengths,
+                                                 __m256i first_widths) {
+    const __m256i second = _mm256_sllv_epi32(_mm256_srli_epi32(codes, 16), first_lengths);
+    const __m256i pairs = _mm256_or_si256(_mm256_and_si256(codes, constants.low_16), second);
+    const __m256i second_pair = _mm256_sllv_epi64(_mm256_srli_epi64(pairs, 32), first_widths);
+    return _mm256_or_si256(_mm256_and_si256(pairs, constants.low_32), second_pair);
+}
+
+__attribute__((always_inline)) CNNVIZ_TARGET_AVX2 inline void put_32(const Constants256& constants, BitWriter& writer,
+                                                                     __m256i low_bytes, __m256i high_bytes,
+                                                                     __m256i lengths) {
     const __m256i zero = _mm256_setzero_si256();
-    const __m256i first_lengths = _mm256_and_si256(lengths, _mm256_set1_epi16(0xFF));
-    const __m256i pair_widths = _mm256_maddubs_epi16(lengths, _mm256_set1_epi8(1));
-    const __m256i first_widths = _mm256_and_si256(pair_widths, _mm256_set1_epi32(0xFFFF));
+    const __m256i first_lengths = _mm256_and_si256(lengths, constants.low_8);
+    const __m256i pair_widths = _mm256_maddubs_epi16(lengths, constants.ones_8);
+    const __m256i first_widths = _mm256_and_si256(pair_widths, constants.low_16);
     const __m256i low =
-        join_fours_256(_mm256_unpacklo_epi8(low_bytes, high_bytes), _mm256_unpacklo_epi16(first_lengths, zero),
-                       _mm256_unpacklo_epi32(first_widths, zero));
+        join_fours_256(constants, _mm256_unpacklo_epi8(low_bytes, high_bytes),
+                       _mm256_unpacklo_epi16(first_lengths, zero), _mm256_unpacklo_epi32(first_widths, zero));
     const __m256i high =
-        join_fours_256(_mm256_unpackhi_epi8(low_bytes, high_bytes), _mm256_unpackhi_epi16(first_lengths, zero),
-                       _mm256_unpackhi_epi32(first_widths, zero));
+        join_fours_256(constants, _mm256_unpackhi_epi8(low_bytes, high_bytes),
+                       _mm256_unpackhi_epi16(first_lengths, zero), _mm256_unpackhi_epi32(first_widths, zero));
     const __m256i even = _mm256_unpacklo_epi64(low, high);
     const __m256i odd = _mm256_unpackhi_epi64(low, high);
-    const __m256i four_widths = _mm256_madd_epi16(pair_widths, _mm256_set1_epi16(1));
-    const __m256i even_widths = _mm256_and_si256(four_widths, _mm256_set1_epi64x(0xFFFFFFFF));
+    const __m256i four_widths = _mm256_madd_epi16(pair_widths, constants.ones_16);
+    const __m256i even_widths = _mm256_and_si256(four_widths, constants.low_32);
     const __m256i widths = _mm256_sad_epu8(lengths, zero);
     alignas(32) uint64_t lane_bits[8];
     alignas(32) uint64_t lane_widths[8];
-    const __m256i too_wide = _mm256_cmpgt_epi64(widths, _mm256_set1_epi64x(BitWriter::MAX_PUT));
+    const __m256i too_wide = _mm256_cmpgt_epi64(widths, constants.most);
     if (_mm256_testz_si256(too_wide, too_wide)) {
         _mm256_store_si256(reinterpret_cast<__m256i*>(lane_bits),
                            _mm256_or_si256(even, _mm256_sllv_epi64(odd, even_widths)));
         _mm256_store_si256(reinterpret_cast<__m256i*>(lane_widths), widths);
-        put_lanes(writer, lane_bits, lane_widths, 4);
+        put_eights(writer, lane_bits, lane_widths);
     } else {
         // Interleaved once more they are the fours {0, 1} and {2, 3} of each part again.
         const __m256i odd_widths = _mm256_srli_epi64(four_widths, 32);
@@ -140,42 +164,49 @@ CNNVIZ_TARGET_AVX2 inline bool within_256(__m256i residuals) {
     return _mm256_testz_si256(_mm256_add_epi8(residuals, _mm256_set1_epi8(REACH)), beyond);
 }
 
-// Puts blocks of 32 residuals: those within REACH by `put_block`, the others one by one.
-template <int REACH, class PutBlock>
+// Puts blocks of 32 residuals: those within REACH by `put_block`, the others by `put_beyond`.
+template <int REACH, class PutBlock, class PutBeyond>
 CNNVIZ_TARGET_AVX2 inline void put_blocks_256(BitWriter& out, const LiteralCodes& codes, const uint8_t* bytes,
-                                              size_t count, PutBlock put_block) {
-    BitWriter writer = out;
+                                              size_t count, PutBlock put_block, PutBeyond put_beyond) {
+    BitWriter writer = out;  // a copy, which stays in registers: no function is handed its address
     size_t i = 0;
     for (; i + 32 <= count; i += 32) {
         const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes + i));
         if (within_256<REACH>(v)) {
             put_block(writer, v, _mm256_and_si256(v, _mm256_set1_epi8(15)));
         } else {
-            put_literals_scalar(writer, codes, bytes + i, 32);
+            out = writer;
+            put_beyond(out, codes, bytes + i, 32);
+            writer = out;
         }
     }
-    put_literals_scalar(writer, codes, bytes + i, count - i);
     out = writer;
+    put_literals_scalar(out, codes, bytes + i, count - i);
+}
+
+CNNVIZ_TARGET_AVX2 void put_wide_256(BitWriter& out, const LiteralCodes& codes, const uint8_t* bytes, size_t count) {
+    const Constants256 constants;
+    const auto put = [&](BitWriter& writer, __m256i v, __m256i index) CNNVIZ_TARGET_AVX2 {
+        put_32(constants, writer, look_up_wide_256(codes.low, index, v), look_up_wide_256(codes.high, index, v),
+               look_up_wide_256(codes.length, index, v));
+    };
+    put_blocks_256<64>(out, codes, bytes, count, put, put_literals_scalar);
 }
 
 }  // namespace
 
 CNNVIZ_TARGET_AVX2 void put_literals_avx2(BitWriter& out, const LiteralCodes& codes, const uint8_t* bytes,
                                           size_t count) {
-    if (codes.wide) {
-        const auto put = [&](BitWriter& writer, __m256i v, __m256i index) CNNVIZ_TARGET_AVX2 {
-            put_32(writer, look_up_wide_256(codes.low, index, v), look_up_wide_256(codes.high, index, v),
-                   look_up_wide_256(codes.length, index, v));
-        };
-        return put_blocks_256<64>(out, codes, bytes, count, put);
-    }
+    if (codes.wide) return put_wide_256(out, codes, bytes, count);
+    const Constants256 constants;
     const Table32 low = load_table_256(codes.low);
     const Table32 high = load_table_256(codes.high);
     const Table32 length = load_table_256(codes.length);
     const auto put = [&](BitWriter& writer, __m256i v, __m256i index) CNNVIZ_TARGET_AVX2 {
-        put_32(writer, look_up_256(low, index, v), look_up_256(high, index, v), look_up_256(length, index, v));
+        put_32(constants, writer, look_up_256(low, index, v), look_up_256(high, index, v),
+               look_up_256(length, index, v));
     };
-    put_blocks_256<16>(out, codes, bytes, count, put);
+    put_blocks_256<16>(out, codes, bytes, count, put, put_wide_256);
 }
 
 namespace {

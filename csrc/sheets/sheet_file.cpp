@@ -1,6 +1,7 @@
 #include "sheets/sheet_file.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
@@ -26,7 +27,7 @@ constexpr double ASK_EVERY_S = 0.1;
 
 // An encoded strip that waits for those before it.
 struct Encoded {
-    Buffer<uint8_t> chunk;
+    uint8_t* chunk;
     EncodedStrip strip;
     bool ready = false;
 };
@@ -34,38 +35,45 @@ struct Encoded {
 class SheetWriter {
   public:
     SheetWriter(const Dispatch& dispatch, const SheetPicture& picture, size_t strip_rows, size_t threads, int file,
-                const std::function<bool()>& wants_to_stop)
+                const std::function<bool()>& meanwhile, const std::function<bool()>& wants_to_stop)
         : dispatch_(dispatch),
           picture_(picture),
           strip_rows_(strip_rows),
           strips_((picture.height + strip_rows - 1) / strip_rows),
           file_(file),
+          meanwhile_(meanwhile),
           wants_to_stop_(wants_to_stop),
           caller_(std::this_thread::get_id()),
-          ring_(std::min(strips_, 2 * threads)) {}
+          pixel_bytes_(picture.overlay ? 3 : 1),
+          plane_bytes_(strip_rows * picture.sheet.width),
+          chunk_bytes_(strip_bound(strip_rows, picture.sheet.width * pixel_bytes_)),
+          ring_(std::min(strips_, 2 * threads)),
+          memory_(allocate<uint8_t>(threads * worker_bytes() + ring_.size() * chunk_bytes_)) {
+        uint8_t* const chunks = memory_.get() + threads * worker_bytes();
+        for (size_t place = 0; memory_ && place < ring_.size(); place++) ring_[place].chunk = chunks + place * chunk_bytes_;
+    }
+
+    bool allocated() const { return memory_ != nullptr; }
 
     void work() {
+        if (is_caller() && !meanwhile_()) stop();
         StageSeconds seconds = {};
-        const size_t width = picture_.sheet.width;
-        const size_t pixel_bytes = picture_.overlay ? 3 : 1;
-        const Buffer<uint8_t> entries = allocate<uint8_t>(strip_rows_ * width);
-        const Buffer<uint8_t> colored = allocate<uint8_t>(picture_.overlay ? strip_rows_ * width * 3 : 1);
-        if (!entries || !colored) fail(ENOMEM);
+        const size_t row_bytes = picture_.sheet.width * pixel_bytes_;
+        uint8_t* const entries = memory_.get() + workers_++ * worker_bytes();
         for (size_t strip; take(strip);) {
             const size_t start = strip * strip_rows_;
             const size_t stop = std::min(start + strip_rows_, picture_.height);
             const auto drawing = Clock::now();
-            const uint8_t* pixels = draw(start, stop, entries.get(), colored.get());
+            const uint8_t* pixels = draw(start, stop, entries, entries + plane_bytes_);
             seconds.render += since(drawing);
             const auto encoding = Clock::now();
             Encoded& slot = ring_[strip % ring_.size()];
-            if (!slot.chunk) slot.chunk = allocate<uint8_t>(strip_bound(strip_rows_, width * pixel_bytes));
-            if (pixels && slot.chunk) {
-                const Strip rows = {pixels, stop - start, width * pixel_bytes, pixel_bytes};
-                slot.strip = encode_strip(dispatch_, rows, slot.chunk.get());
+            if (pixels) {
+                const Strip rows = {pixels, stop - start, row_bytes, pixel_bytes_};
+                slot.strip = encode_strip(dispatch_, rows, slot.chunk);
             }
             seconds.encode += since(encoding);
-            if (!pixels || !slot.chunk || slot.strip.size == 0) {
+            if (!pixels || slot.strip.size == 0) {
                 fail(ENOMEM);
                 break;
             }
@@ -81,6 +89,9 @@ class SheetWriter {
     WrittenSheet written() const { return written_; }
 
   private:
+    // Entries of a strip, and their colours.
+    size_t worker_bytes() const { return plane_bytes_ * (picture_.overlay ? 4 : 1); }
+
     // Takes the next strip, once its place in the ring is free. Returns false when there is nothing left to do.
     bool take(size_t& strip) {
         std::unique_lock<std::mutex> lock(mutex_);
@@ -124,7 +135,7 @@ class SheetWriter {
             writing_ = true;
             lock.unlock();
             const auto begun = Clock::now();
-            const int error = write_all(file_, first.chunk.get(), first.strip.size);
+            const int error = write_all(file_, first.chunk, first.strip.size);
             seconds += since(begun);
             lock.lock();
             writing_ = false;
@@ -143,10 +154,15 @@ class SheetWriter {
         changed_.notify_all();
     }
 
+    bool is_caller() const { return std::this_thread::get_id() == caller_; }
+
     void ask_caller() {
-        if (std::this_thread::get_id() != caller_ || since(asked_) < ASK_EVERY_S) return;
+        if (!is_caller() || since(asked_) < ASK_EVERY_S) return;
         asked_ = Clock::now();
-        if (!wants_to_stop_()) return;
+        if (wants_to_stop_()) stop();
+    }
+
+    void stop() {
         const std::lock_guard<std::mutex> lock(mutex_);
         written_.stopped = true;
         changed_.notify_all();
@@ -157,9 +173,15 @@ class SheetWriter {
     const size_t strip_rows_;
     const size_t strips_;
     const int file_;
+    const std::function<bool()>& meanwhile_;
     const std::function<bool()>& wants_to_stop_;
     const std::thread::id caller_;
     Clock::time_point asked_ = Clock::now();  // of the caller's thread alone
+    std::atomic<size_t> workers_{0};
+
+    const size_t pixel_bytes_;
+    const size_t plane_bytes_;
+    const size_t chunk_bytes_;
 
     std::mutex mutex_;  // guards what follows
     std::condition_variable changed_;
@@ -168,15 +190,21 @@ class SheetWriter {
     size_t done_ = 0;            // strips written
     bool writing_ = false;
     WrittenSheet written_ = {0, false, ADLER32_START, {}};
+
+    // Of all workers and places of the ring. It is the caller's, at once: from the second sheet on malloc finds it again,
+    // where it would give back what each thread has of its own. Measured at 104 MB: 1,400 page faults, 4 % of the time.
+    Buffer<uint8_t> memory_;
 };
 
 }  // namespace
 
 WrittenSheet write_sheet(const Dispatch& dispatch, const SheetPicture& picture, size_t strip_rows, size_t threads,
-                         int file, const std::function<bool()>& wants_to_stop) {
+                         int file, const std::function<bool()>& meanwhile, const std::function<bool()>& wants_to_stop) {
+    strip_rows = std::min(strip_rows, picture.height);
     const size_t strips = (picture.height + strip_rows - 1) / strip_rows;
     threads = std::max<size_t>(1, std::min(threads, strips));
-    SheetWriter writer(dispatch, picture, strip_rows, threads, file, wants_to_stop);
+    SheetWriter writer(dispatch, picture, strip_rows, threads, file, meanwhile, wants_to_stop);
+    if (!writer.allocated()) return {ENOMEM, false, ADLER32_START, {}};
     run_in_threads(threads, [&writer] { writer.work(); });
     return writer.written();
 }

@@ -47,9 +47,9 @@ struct WrittenSheet {
     StageSeconds seconds;
 };
 
-// Writes an IDAT chunk for each strip of `strip_rows` rows to a file. `wants_to_stop` is called now and then, in the
-// calling thread.
+// Writes an IDAT chunk for each strip of `strip_rows` rows to a file. The calling thread first does `meanwhile`, which
+// returns whether to go on, while the others begin; then it asks `wants_to_stop` now and then.
 WrittenSheet write_sheet(const Dispatch& dispatch, const SheetPicture& picture, size_t strip_rows, size_t threads,
-                         int file, const std::function<bool()>& wants_to_stop);
+                         int file, const std::function<bool()>& meanwhile, const std::function<bool()>& wants_to_stop);
 
 }  // namespace cnnviz

@@ -16,10 +16,12 @@ from support.looping import over
 from support.native_module import load_native
 from support.plain import render, save_sheet
 from support.processes import Python
+from support.waiting import wait_until
 
 from cnnviz_fast.errors import WriteError
 from cnnviz_fast.formats import png
 from cnnviz_fast.sheets import native_file
+from cnnviz_fast.sheets.plan import Plan
 
 native = load_native()
 
@@ -134,6 +136,42 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatc
         save_sheet(odd_maps(), tmp_path / "sheet.png", backend="native", manifest=False)
     assert os.listdir(tmp_path) == ["sheet.png"]
     assert (tmp_path / "sheet.png").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_caller_does_something_else_once_while_others_begin(threads: int, tmp_path: Path) -> None:
+    callers: list[int] = []
+    with open(tmp_path / "a", "wb") as file:
+        save_to(file.fileno(), threads=threads, meanwhile=lambda: callers.append(threading.get_ident()))
+    with open(tmp_path / "b", "wb") as file:
+        save_to(file.fileno(), threads=threads)
+    assert callers == [threading.get_ident()]
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_other_threads_write_all_while_the_caller_is_busy(tmp_path: Path) -> None:
+    with open(tmp_path / "whole", "wb") as file:
+        save_to(file.fileno())
+    whole, alone = os.path.getsize(tmp_path / "whole"), tmp_path / "alone"
+
+    def wait() -> None:
+        wait_until(lambda: os.path.getsize(alone) == whole)
+
+    with open(alone, "wb") as file:
+        save_to(file.fileno(), meanwhile=wait)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_what_the_caller_meets_meanwhile_leaves_nothing(
+    threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise MemoryError("no room for the manifest")
+
+    monkeypatch.setattr(Plan, "manifest_json", fail)
+    with pytest.raises(MemoryError, match="no room for the manifest"):
+        save_sheet(odd_maps(), tmp_path / "sheet.png", backend="native", tile=90, threads=threads)
+    assert os.listdir(tmp_path) == []
 
 
 @over(

@@ -17,6 +17,7 @@
 
 #define CNNVIZ_TARGET_AVX2
 #define CNNVIZ_TARGET_AVX512
+#define CNNVIZ_KEEP(vector)
 #define __builtin_cpu_supports(name) true
 
 #undef _mm256_fmadd_ps
