@@ -48,10 +48,11 @@ def measure(short: bool) -> history.Record:
             "--benchmark-only", "--benchmark-columns=median,iqr,rounds", "--benchmark-sort=name",
             f"--benchmark-json={written}", *(["--short"] if short else []),
         ]  # fmt: skip
-        before = calm.second_core()
+        rounds = 40 if short else 200
+        before = calm.second_core(rounds)
         if code := subprocess.run(command, cwd=ROOT).returncode:
             raise SystemExit(code)
-        return history.record_of(json.loads(written.read_text()), [before, calm.second_core()])
+        return history.record_of(json.loads(written.read_text()), [before, calm.second_core(rounds)])
 
 
 def guard(new: history.Record) -> int:

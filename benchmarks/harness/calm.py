@@ -25,7 +25,7 @@ def _seconds(threads: int) -> float:
     return time.perf_counter() - start
 
 
-def second_core(rounds: int = 200) -> float:
+def second_core(rounds: int) -> float:
     """Return what two threads at once achieve of twice the work of one: 1 on a calm machine, 0.5 on a single core."""
     pairs = [(_seconds(1), _seconds(2)) for _ in range(rounds)]
     return statistics.median(one for one, _ in pairs) / statistics.median(two for _, two in pairs)
