@@ -11,7 +11,7 @@
 namespace cnnviz {
 namespace {
 
-// A row of a piece stays in the fastest cache as with AVX2, but there are half as many at once.
+// As ROWS_AT_ONCE in lines_avx2.cpp, for rows of wider vectors.
 constexpr size_t ROWS_AT_ONCE_512 = 4;
 
 CNNVIZ_TARGET_AVX512 inline __m512i entries_512(__m512 line, __m512 step, __m512 fraction, __m512 scale) {
