@@ -6,7 +6,6 @@ import contextlib
 import multiprocessing
 import os
 import random
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 
 from ..errors import ImageError, reason_of
+from ..runtime import ctrl_c
 from . import unnamed_memory
 
 Result = TypeVar("Result")
@@ -149,7 +149,7 @@ def begin(reader: int) -> None:
 
     OpenMP's threads do not survive a fork, so that torch would wait for them without end.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctrl_c.ignore()
     sys.excepthook = _except_of_lost_parents
     torch.set_num_threads(1)
     random.seed(reader)

@@ -24,6 +24,7 @@ from typing import Generic
 from torch.multiprocessing import get_context
 
 from ..errors import ImageError, reason_of
+from ..runtime import ctrl_c
 from .main_guard import RAN_AGAIN, READER, no_guard
 from .reader_process import BETWEEN, Notes, Result, Stopped, Task, cannot_start, serve
 from .unnamed_memory import receive
@@ -162,7 +163,7 @@ class Readers(Generic[Result]):
             with contextlib.closing(theirs):  # so that the death of the reader ends the pipe
                 arguments = (self._task, self._notes.of(slot), theirs)
                 process = context.Process(target=serve, args=arguments, name=READER, daemon=True)
-                process.start()
+                ctrl_c.start_unheard(process, context)
         except EOFError as error:  # of the process that forks them, which has ended while it began
             raise no_guard() from error
         except Exception as error:

@@ -461,6 +461,8 @@ ENDS = {
     "next(reads); raise ValueError('mine')": (1, "ValueError: mine"),
     "for _ in reads: os.kill(0, signal.SIGINT)": (-signal.SIGINT, "KeyboardInterrupt"),
     "next(reads); os.kill(0, signal.SIGINT)": (-signal.SIGINT, "KeyboardInterrupt"),
+    # Readers that have just been forked do not print that they were interrupted.
+    "os.register_at_fork(after_in_child=lambda: signal.raise_signal(signal.SIGINT)); next(reads)": (0, ""),
     "next(reads); os.kill(os.getpid(), signal.SIGKILL)": (-signal.SIGKILL, ""),
     # One of its readers begins when it is gone.
     "reader_process.begin = late; next(reads); os.read(begun, 1); os.kill(os.getpid(), signal.SIGKILL)": (

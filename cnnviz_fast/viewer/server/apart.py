@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from ...errors import CnnvizError, reason_of
+from ...runtime import ctrl_c
 
 IDLE_S = 60.0
 """After which the process ends: starting it again takes a few seconds."""
@@ -70,13 +70,13 @@ def _started(idle_s: float) -> tuple[BaseProcess, Connection]:
     ours, theirs = context.Pipe()
     with contextlib.closing(theirs):  # so that the end of the process is that of the pipe
         process = context.Process(target=_serve, args=(theirs, idle_s), daemon=True)
-        process.start()
+        ctrl_c.start_unheard(process, context)
     return process, ours
 
 
 def _serve(pipe: Connection, idle_s: float) -> None:
     """Call what comes through a pipe, until nothing has come for long or the server is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a terminal sends to every process
+    ctrl_c.ignore()
     with contextlib.suppress(EOFError, OSError):
         while pipe.poll(idle_s):
             function, arguments = pipe.recv()
