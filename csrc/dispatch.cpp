@@ -49,7 +49,7 @@ constexpr Dispatch AVX512 = {
     literal_span_avx512,
     run_length_avx512,
     put_literals_avx512,
-    {16, normalize_rows_avx512, enlarge_rows_avx512, blend_rows_avx512},
+    {8, normalize_rows_avx2, enlarge_rows_avx2, blend_rows_avx512},
     {least_and_greatest_avx512, take_in_avx512, overview_avx512, squares_avx512},
     {average_rows_avx512},
 };

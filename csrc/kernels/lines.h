@@ -44,7 +44,7 @@ inline Span span_of(Range range, float flat) {
 }
 
 // Most columns that a block of enlarge_rows has, at any level.
-constexpr size_t MOST_BLOCK_COLUMNS = 16;
+constexpr size_t MOST_BLOCK_COLUMNS = 8;
 
 // Floats behind the end of a row that enlarge_rows may read: it loads whole blocks, and those one column further on.
 constexpr size_t ROW_PADDING = MOST_BLOCK_COLUMNS + 1;
@@ -90,14 +90,12 @@ constexpr float NOTHING = std::numeric_limits<float>::quiet_NaN();
 // NaN. May write whatever into the padding. Returns whether there is a NaN.
 bool normalize_rows_scalar(const Block& block, const Span* spans, const Rows& rows);
 bool normalize_rows_avx2(const Block& block, const Span* spans, const Rows& rows);
-bool normalize_rows_avx512(const Block& block, const Span* spans, const Rows& rows);
 bool normalize_rows_neon(const Block& block, const Span* spans, const Rows& rows);
 
 // Interpolates rows along x: before + fraction * (after - before), or `before` alone where the fraction is 0. has_nan:
 // whether a value is NaN. out_step: floats from row to row. Writes at least a block of each row, before the next row.
 void enlarge_rows_scalar(const Columns& columns, const Rows& rows, bool has_nan, float* out, size_t out_step);
 void enlarge_rows_avx2(const Columns& columns, const Rows& rows, bool has_nan, float* out, size_t out_step);
-void enlarge_rows_avx512(const Columns& columns, const Rows& rows, bool has_nan, float* out, size_t out_step);
 void enlarge_rows_neon(const Columns& columns, const Rows& rows, bool has_nan, float* out, size_t out_step);
 
 CNNVIZ_INLINE float between(float before, float after, float fraction) { return before + fraction * (after - before); }
@@ -124,6 +122,11 @@ void blend_rows_avx512(const float* line, const float* below, size_t width, cons
                        float scale, uint8_t* out);
 void blend_rows_neon(const float* line, const float* below, size_t width, const float* fractions, size_t rows,
                      float scale, uint8_t* out);
+
+// Whether all values from 0 to 1 have the same entry if value * scale + 0.5 is rounded once instead of twice. For some
+// scales the largest whose entry is 0 has not: two roundings lift it to 1. A test tries the values about every step of
+// every scale. For the levels that have such an instruction.
+bool may_fuse(float scale);
 
 // The same where values may be NaN: such pixels show `bad`, unless the NaN has the weight 0.
 void blend_rows_with_nan(const float* line, const float* below, size_t width, const float* fractions, size_t rows,

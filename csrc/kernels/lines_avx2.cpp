@@ -115,16 +115,6 @@ CNNVIZ_TARGET_AVX2 inline __m256i entries_256(__m256 v, __m256 scale) {
     return _mm256_cvttps_epi32(FUSED ? _mm256_fmadd_ps(v, scale, half) : _mm256_add_ps(_mm256_mul_ps(v, scale), half));
 }
 
-// Whether all values from 0 to 1 have the same entry either way. For some scales the largest whose entry is 0 has not:
-// two roundings lift it to 1. A test tries the values about every step of every scale.
-CNNVIZ_TARGET_AVX2 inline bool may_fuse(float scale) {
-    const __m256i near = _mm256_castps_si256(_mm256_set1_ps(0.5f / scale));
-    const __m256 v = _mm256_castsi256_ps(_mm256_add_epi32(near, _mm256_setr_epi32(-4, -3, -2, -1, 0, 1, 2, 3)));
-    const __m256 scales = _mm256_set1_ps(scale);
-    const __m256i same = _mm256_cmpeq_epi32(entries_256<true>(v, scales), entries_256<false>(v, scales));
-    return _mm256_movemask_epi8(same) == -1;
-}
-
 // 32 columns of two lines. Packing takes four pixels each from the lower halves of four vectors, then from the upper
 // ones. They are put in order before that, while they are loaded, or afterwards, which costs less if there are few rows.
 template <bool LOADED_IN_ORDER, bool FUSED>
@@ -264,6 +254,14 @@ CNNVIZ_TARGET_AVX2 void enlarge_rows_avx2(const Columns& columns, const Rows& ro
             enlarge_block_256<false>(offset, fraction, values, rows.step, rows.count, out + x, out_step);
         }
     }
+}
+
+CNNVIZ_TARGET_AVX2 bool may_fuse(float scale) {
+    const __m256i near = _mm256_castps_si256(_mm256_set1_ps(0.5f / scale));
+    const __m256 v = _mm256_castsi256_ps(_mm256_add_epi32(near, _mm256_setr_epi32(-4, -3, -2, -1, 0, 1, 2, 3)));
+    const __m256 scales = _mm256_set1_ps(scale);
+    const __m256i same = _mm256_cmpeq_epi32(entries_256<true>(v, scales), entries_256<false>(v, scales));
+    return _mm256_movemask_epi8(same) == -1;
 }
 
 CNNVIZ_TARGET_AVX2 void blend_rows_avx2(const float* line, const float* below, size_t width, const float* fractions,

@@ -22,6 +22,7 @@
 
 #undef _mm256_fmadd_ps
 #undef _mm256_fnmadd_ps
+#undef _mm512_fmadd_ps
 
 inline __m256 fused(__m256 a, float sign, __m256 b, __m256 c) {
     float x[8], y[8], z[8];
@@ -36,6 +37,15 @@ inline __m256 _mm256_fmadd_ps(__m256 a, __m256 b, __m256 c) { return fused(a, 1,
 
 inline __m256 _mm256_fnmadd_ps(__m256 a, __m256 b, __m256 c) { return fused(a, -1, b, c); }
 
+inline __m512 _mm512_fmadd_ps(__m512 a, __m512 b, __m512 c) {
+    float x[16], y[16], z[16];
+    _mm512_storeu_ps(x, a);
+    _mm512_storeu_ps(y, b);
+    _mm512_storeu_ps(z, c);
+    for (int i = 0; i < 16; i++) x[i] = std::fma(x[i], y[i], z[i]);
+    return _mm512_loadu_ps(x);
+}
+
 inline __m512d _mm512_cvtps_pd(__m256 values) {
     float singles[8];
     double doubles[8];
@@ -46,14 +56,6 @@ inline __m512d _mm512_cvtps_pd(__m256 values) {
 
 inline __mmask16 _mm512_testn_epi32_mask(__m512i a, __m512i b) {
     return static_cast<__mmask16>(~_mm512_test_epi32_mask(a, b));
-}
-
-inline __mmask16 _mm512_fpclass_ps_mask(__m512 values, int) {  // asked for NaN and infinities alone
-    float each[16];
-    _mm512_storeu_ps(each, values);
-    unsigned mask = 0;
-    for (int i = 0; i < 16; i++) mask |= static_cast<unsigned>(!std::isfinite(each[i])) << i;
-    return static_cast<__mmask16>(mask);
 }
 
 inline unsigned _tzcnt_u32(unsigned value) { return value ? static_cast<unsigned>(__builtin_ctz(value)) : 32; }
