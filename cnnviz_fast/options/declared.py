@@ -79,7 +79,26 @@ class SelfChecking:
                 if name in given:
                     raise OptionError(f"{name} and {older} are one option, got both. Give {name}.")
                 given[name] = given.pop(older)
+        if all(type(value) in _SIMPLE for value in given.values()):
+            record: Any = cls  # of which mypy does not know that it can be hashed
+            made: Self = _checked(record, tuple((name, type(value), value) for name, value in given.items()))
+            return made
         return cls(**given)
+
+
+_SIMPLE = (type(None), bool, int, float, str)
+"""Types of values that are the same options each time they are given."""
+
+
+@functools.lru_cache(maxsize=64)
+def _checked(record: Callable[..., Any], given: tuple[tuple[str, type, Any], ...]) -> Any:
+    """Make a record, which nobody can change, once for the same options: a loop over sheets gives them anew for each.
+
+    Args:
+        record: its class.
+        given: name, type and value of each option: 1 and True are equal, but not the same option.
+    """
+    return record(**{name: value for name, _, value in given})
 
 
 def older_names(record: type) -> dict[str, str]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from support.looping import over
 
+from cnnviz_fast.errors import OptionError
 from cnnviz_fast.options.declared import takes
 from cnnviz_fast.options.drawing import EntryOptions, RenderOptions
 from cnnviz_fast.options.optimize import InvertOptions, MaximizeOptions
@@ -74,3 +75,12 @@ def test_takes_leaves_own_parameters_first() -> None:
 def test_render_unknown_option_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="colourmap"):
         render(np.zeros((1, 2, 2)), colourmap="gray")
+
+
+def test_of_makes_a_record_once_for_the_same_options_and_tells_equal_values_of_other_types_apart() -> None:
+    options = {"tile": 64, "threads": 1, "colormap": "gray"}
+    assert RenderOptions.of(options) is RenderOptions.of(dict(options))
+    assert RenderOptions.of({**options, "threads": 2}).threads == 2
+    with pytest.raises(OptionError, match="got True"):
+        RenderOptions.of({**options, "threads": True})
+    assert RenderOptions.of({"grid": [2, 3]}) == RenderOptions.of({"grid": (2, 3)})
