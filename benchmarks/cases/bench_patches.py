@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 import cnnviz_fast as cf
-from benchmarks.cases.bench_run import PHOTO_PX, cut_photos
 from benchmarks.harness import outputs
 from benchmarks.harness.drawing import anything
 from benchmarks.harness.measure import FLOOR, OURS, Contender, Table, cases
+from benchmarks.harness.photo_runs import PHOTO_PX, cut_photos
 from cnnviz_fast.inputs.decode import decode_bytes
 from cnnviz_fast.inputs.sources import list_images
 from cnnviz_fast.options.reading import MAX_PIXELS

@@ -3,44 +3,24 @@ alone."""
 
 from __future__ import annotations
 
-import importlib.util
-import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
 
 import cnnviz_fast as cf
-from benchmarks.harness import outputs
+from benchmarks.harness import outputs, processes
 from benchmarks.harness.drawing import anything
 from benchmarks.harness.measure import FLOOR, OURS, PEER, Contender, Inside, Table, cases
+from benchmarks.harness.photo_runs import THREADS, TILE_PX, cut_photos, model
 
 PHOTOS = 240
-PHOTO_PX = (500, 375)  # width, height: ImageNet's usual size
-BATCH = 16
-TILE_PX = 56
 LAYER = "layer4"
 STAGES = ("conv1", "layer1", "layer2", "layer3", "layer4")
-THREADS = 2
 CHECKED = 4  # photos whose files are compared with what is made of them one by one
-
-_SAMPLES = {
-    "sklearn": ("datasets/images/china.jpg", "datasets/images/flower.jpg"),
-    "skimage": (
-        "data/astronaut.png", "data/chelsea.png", "data/coffee.png", "data/hubble_deep_field.jpg", "data/ihc.png",
-        "data/motorcycle_left.png", "data/retina.jpg", "data/rocket.jpg",
-    ),
-}  # fmt: skip
-
-
-@cache
-def model() -> cf.LoadedModel:
-    """Make the model, with seeded random weights."""
-    return cf.load_model("resnet18", weights="none", seed=0)
 
 
 @cache
@@ -49,80 +29,15 @@ def photos() -> list[Path]:
     return cut_photos(PHOTOS, outputs.path("photos"))
 
 
-def cut_photos(count: int, folder: Path, size: tuple[int, int] = PHOTO_PX) -> list[Path]:
-    """Cut photos out of the samples that come with scikit-learn and scikit-image: JPEG, 100 KB or so each.
-
-    Args:
-        count: number of photos.
-        folder: that is made for them.
-        size: width and height, px.
-
-    Returns:
-        Their paths.
-    """
-    folder.mkdir()
-    samples = []
-    for package, names in _SAMPLES.items():
-        spec = importlib.util.find_spec(package)
-        assert spec is not None
-        assert spec.origin is not None
-        for name in names:
-            with Image.open(Path(spec.origin).parent / name) as image:
-                samples.append(image.convert("RGB"))
-    random = np.random.default_rng(0)
-    return [_cut(samples[n % len(samples)], random, folder / f"{n:03d}.jpg", size) for n in range(count)]
+def folder_of(way: str, layers: Sequence[str]) -> Path:
+    """Return the folder that a way is given to write to."""
+    return outputs.path(f"run-{way}-{len(layers)}")
 
 
-def _cut(sample: Image.Image, random: np.random.Generator, path: Path, size: tuple[int, int]) -> Path:
-    """Write a random part of a sample, at least half as wide, in a size."""
-    most = min(sample.width, sample.height * size[0] / size[1])
-    width = random.uniform(0.5, 1) * most
-    height = width * size[1] / size[0]
-    left, top = random.uniform(0, sample.width - width), random.uniform(0, sample.height - height)
-    part = sample.resize(size, Image.Resampling.BICUBIC, (left, top, left + width, top + height))
-    part.save(path, quality=90)
-    return path
-
-
-def bare() -> None:
-    """Read a batch, run the model on it, read the next one: one process, nothing kept."""
-    with torch.inference_mode():
-        for start in range(0, PHOTOS, BATCH):
-            model().module(cf.load_images(photos()[start : start + BATCH], model()))
-
-
-class Read(Dataset[torch.Tensor]):
-    """The photos as the model takes them."""
-
-    def __len__(self) -> int:
-        return PHOTOS
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        return cf.load_images(photos()[index], model())[0]
-
-
-def bare_with_loader() -> None:
-    """Read ahead in a process of torch's DataLoader."""
-    with torch.inference_mode():
-        for batch in DataLoader(Read(), batch_size=BATCH, num_workers=1):
-            model().module(batch)
-
-
-def folder_of(save: str, layers: Sequence[str]) -> Path:
-    """Return the folder that a run writes to."""
-    return outputs.path(f"run-{save}-{len(layers)}")
-
-
-def run(save: str, layers: Sequence[str]) -> Inside:
-    """Run; the stages' seconds are those of all threads and processes together."""
-    start = time.perf_counter()
-    summary = cf.run(
-        model(), photos(), layers, folder_of(save, layers), save=save, batch=BATCH, tile=TILE_PX, plain=True,
-        progress="none",
-    )  # fmt: skip
-    seconds = time.perf_counter() - start
-    assert summary.finished == PHOTOS
-    return Inside(seconds, {f"{stage}_s": spent for stage, spent in summary.stages.items()})
+def alone(way: str, layers: Sequence[str]) -> Inside:
+    """Do it in a process of its own; see photo_runs.timed."""
+    folder = photos()[0].parent
+    return processes.measured_child("photos", str(folder), str(folder_of(way, layers)), way, *layers)
 
 
 def some(layers: Sequence[str]) -> Iterator[tuple[str, str, torch.Tensor]]:
@@ -171,34 +86,42 @@ CHECKS = {"sheets": check_sheets, "atlases": check_atlases, "top": check_top}
 def ours(save: str, layers: Sequence[str]) -> Contender:
     def check(_: Inside) -> None:
         for kind in save.split(","):
-            CHECKS[kind](folder_of(save, layers), layers)
+            CHECKS[kind](folder_of(save, layers) / "all", layers)
 
     return Contender(
-        f"cf.run, {save}", lambda: run(save, layers), check, OURS, 0, threads=THREADS,
+        f"cf.run, {save}", partial(alone, save, layers), check, OURS, 0, threads=THREADS,
         output=lambda: folder_of(save, layers),
     )  # fmt: skip
+
+
+def loop(name: str, way: str, role: str) -> Contender:
+    """Make a contender that reads and runs the model, and no more."""
+    return Contender(name, partial(alone, way, ()), anything, role, 0, threads=THREADS)
 
 
 NAME = f"{PHOTOS} photos through ResNet-18, {LAYER} at {TILE_PX} px"
 NAME_OF_STAGES = f"{PHOTOS} photos through ResNet-18, {STAGES[0]} to {STAGES[-1]} at {TILE_PX} px"
 
-BARE = Contender("load_images + forward", bare, anything, FLOOR, 0, threads=THREADS)
+LOOPS = [
+    loop("load_images + forward", "bare", FLOOR),
+    loop("load_images + forward, the C library keeps what is freed", "bare_with_memory_kept", FLOOR),
+]
 
 TABLES = [
     Table(
         NAME,
         [
-            BARE,
+            *LOOPS,
             ours("sheets", [LAYER]),
             ours("atlases", [LAYER]),
-            Contender("DataLoader, 1 worker, + forward", bare_with_loader, anything, PEER, 0, threads=THREADS),
+            loop("DataLoader, 1 worker, + forward", "bare_with_loader", PEER),
         ],
         prepare=photos,
         full_only=True,
     ),
     Table(
         NAME_OF_STAGES,
-        [BARE, *(ours(save, STAGES) for save in ("sheets", "atlases", "sheets,atlases", "top"))],
+        [*LOOPS, *(ours(save, STAGES) for save in ("sheets", "atlases", "sheets,atlases", "top"))],
         prepare=photos,
         full_only=True,
     ),

@@ -11,9 +11,10 @@ from functools import cache
 import torch
 
 import cnnviz_fast as cf
-from benchmarks.cases.bench_run import STAGES, model
+from benchmarks.cases.bench_run import STAGES
 from benchmarks.harness.drawing import anything
 from benchmarks.harness.measure import FLOOR, OURS, PEER, Contender, Table, cases
+from benchmarks.harness.photo_runs import model
 
 BATCH, BATCHES = 16, 4
 ENTRIES = 16

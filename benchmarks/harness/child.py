@@ -1,9 +1,10 @@
 """The other side of `processes`: what a process of its own does and says about itself, as JSON on stdout.
 
 The commands of `python -m benchmarks.harness.child`:
-    sheet save_sheet|cv2 FILE    writes the sheet of 20,000 px: seconds, peak_bytes, file_bytes
-    kernels                      loads the numba kernels: seconds, from_cache
-    forward PHOTO                does what `cnnviz render` cannot do without: seconds
+    sheet save_sheet|cv2 FILE          writes the sheet of 20,000 px: seconds, peak_bytes, file_bytes
+    kernels                            loads the numba kernels: seconds, from_cache
+    forward PHOTO                      does what `cnnviz render` cannot do without: seconds
+    photos FOLDER OUT WAY [LAYER ...]  reads photos, runs a model on them and keeps what a run keeps: seconds
 """
 
 from __future__ import annotations
@@ -99,6 +100,13 @@ def forward(photo: str) -> dict[str, float]:
     return {"seconds": time.perf_counter() - start}
 
 
+def photos(folder: str, out: str, way: str, *layers: str) -> dict[str, float]:
+    """Read photos and run a model on them; see photo_runs."""
+    from benchmarks.harness import photo_runs
+
+    return photo_runs.timed(Path(folder), Path(out), way, layers)
+
+
 if __name__ == "__main__":
     action, *arguments = sys.argv[1:]
-    print(json.dumps({"sheet": sheet, "kernels": kernels, "forward": forward}[action](*arguments)))
+    print(json.dumps({"sheet": sheet, "kernels": kernels, "forward": forward, "photos": photos}[action](*arguments)))
