@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "bindings/bindings.h"
+#include "buffer.h"
 #include "kernels/entries.h"
 #include "kernels/measure.h"
 #include "kernels/overlay.h"
@@ -300,14 +301,11 @@ nb::bytes tile_records(const GridNumbers& numbers_of_grid, const nb::bytes& chan
     columns.dead = dead.data();
     columns.reductions = text_of(reductions);
     columns.scores = text_of(scores);
-    const auto bound = static_cast<Py_ssize_t>(cnnviz::tiles_bound(columns));
-    nb::bytes records = nb::steal<nb::bytes>(PyBytes_FromStringAndSize(nullptr, bound));
-    if (!records.is_valid()) throw nb::python_error();
-    const size_t size = cnnviz::write_tiles(columns, PyBytes_AsString(records.ptr()));
+    const auto records = cnnviz::allocate<char>(cnnviz::tiles_bound(columns));
+    if (!records) throw std::bad_alloc();
+    const size_t size = cnnviz::write_tiles(columns, records.get());
     if (size == 0) refuse("channels and numbers must be those of " + number(count) + " tiles.");
-    PyObject* shortened = records.release().ptr();
-    if (_PyBytes_Resize(&shortened, static_cast<Py_ssize_t>(size)) != 0) throw nb::python_error();
-    return nb::steal<nb::bytes>(shortened);
+    return nb::bytes(records.get(), size);
 }
 
 // Calls do(pointer) with values of float32 or float64.

@@ -46,10 +46,10 @@ CNNVIZ_TARGET_AVX2 inline void put_lanes(BitWriter& writer, const volatile uint6
     for (size_t i = 0; i < count; i++) writer.put(bits[i], static_cast<unsigned>(widths[i]));
 }
 
-// The same for four groups of eight codes.
+// The same for groups of eight codes.
 CNNVIZ_TARGET_AVX2 inline void put_eights(BitWriter& writer, const volatile uint64_t* bits,
-                                          const volatile uint64_t* widths) {
-    for (size_t i = 0; i < 4; i++) writer.put_bytes(bits[i], static_cast<unsigned>(widths[i]));
+                                          const volatile uint64_t* widths, size_t count) {
+    for (size_t i = 0; i < count; i++) writer.put_bytes(bits[i], static_cast<unsigned>(widths[i]));
 }
 
 CNNVIZ_TARGET_AVX2 inline __m256i kept(__m256i constant) {
@@ -103,7 +103,7 @@ __attribute__((always_inline)) CNNVIZ_TARGET_AVX2 inline void put_32(const Const
         _mm256_store_si256(reinterpret_cast<__m256i*>(lane_bits),
                            _mm256_or_si256(even, _mm256_sllv_epi64(odd, even_widths)));
         _mm256_store_si256(reinterpret_cast<__m256i*>(lane_widths), widths);
-        put_eights(writer, lane_bits, lane_widths);
+        put_eights(writer, lane_bits, lane_widths, 4);
     } else {
         // Interleaved once more they are the fours {0, 1} and {2, 3} of each part again.
         const __m256i odd_widths = _mm256_srli_epi64(four_widths, 32);
@@ -218,6 +218,8 @@ CNNVIZ_TARGET_AVX512 inline __m512i join_fours_512(__m512i codes, __m512i first_
     return _mm512_or_si512(_mm512_and_si512(pairs, _mm512_set1_epi64(0xFFFFFFFF)), second_pair);
 }
 
+// WHOLE: whether there are 64 codes, none of them of length 0.
+template <bool WHOLE>
 __attribute__((always_inline)) CNNVIZ_TARGET_AVX512 inline void put_64(BitWriter& writer, __m512i low_bytes,
                                                                        __m512i high_bytes, __m512i lengths) {
     const __m512i zero = _mm512_setzero_si512();
@@ -237,10 +239,15 @@ __attribute__((always_inline)) CNNVIZ_TARGET_AVX512 inline void put_64(BitWriter
     const __m512i widths = _mm512_sad_epu8(lengths, zero);
     alignas(64) uint64_t lane_bits[16];
     alignas(64) uint64_t lane_widths[16];
-    if (_mm512_cmpgt_epi64_mask(widths, _mm512_set1_epi64(BitWriter::MAX_PUT)) == 0) {
+    constexpr unsigned MOST = WHOLE ? BitWriter::MAX_PUT_BYTES : BitWriter::MAX_PUT;
+    if (_mm512_cmpgt_epi64_mask(widths, _mm512_set1_epi64(MOST)) == 0) {
         _mm512_store_si512(lane_bits, _mm512_or_si512(even, _mm512_sllv_epi64(odd, even_widths)));
         _mm512_store_si512(lane_widths, widths);
-        put_lanes(writer, lane_bits, lane_widths, 8);
+        if (WHOLE) {
+            put_eights(writer, lane_bits, lane_widths, 8);
+        } else {
+            put_lanes(writer, lane_bits, lane_widths, 8);
+        }
     } else {
         const __m512i odd_widths = _mm512_srli_epi64(four_widths, 32);
         const __m512i first_half = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
@@ -290,13 +297,13 @@ CNNVIZ_TARGET_AVX512 void put_literals_avx512(BitWriter& out, const LiteralCodes
             highs = look_up_any_512(codes.high, v);
             lengths = look_up_any_512(codes.length, v);
         }
-        put_64(writer, lows, highs, lengths);
+        put_64<true>(writer, lows, highs, lengths);
     }
     if (i < count) {
         // Bytes past the end get length 0 and code 0: they put nothing.
         const __mmask64 live = ~__mmask64{0} >> (64 - (count - i));
         const __m512i v = _mm512_maskz_loadu_epi8(live, bytes + i);
-        put_64(writer, _mm512_maskz_mov_epi8(live, look_up_any_512(codes.low, v)),
+        put_64<false>(writer, _mm512_maskz_mov_epi8(live, look_up_any_512(codes.low, v)),
                _mm512_maskz_mov_epi8(live, look_up_any_512(codes.high, v)),
                _mm512_maskz_mov_epi8(live, look_up_any_512(codes.length, v)));
     }
