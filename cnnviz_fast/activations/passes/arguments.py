@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError, OptionError, closest
+from ...models.layers import every_module
 from ..buffers import pool
 from .leaves import changed
 from .rows import InputRows
@@ -126,9 +127,11 @@ def dtypes_for(model: nn.Module, batch: torch.Tensor) -> list[torch.dtype]:
     own = batch.dtype
     if not batch.is_floating_point():
         return [own]
-    weights = dict.fromkeys(weight.dtype for weight in model.parameters() if weight.dtype in _ordinary())
+    own_weights = (module._parameters.values() for module in every_module(model).values())
+    dtypes = {weight.dtype: None for weight in itertools.chain.from_iterable(own_weights) if weight is not None}
+    weights = [dtype for dtype in dtypes if dtype in _ordinary()]
     if not weights:
-        weights = dict.fromkeys(weight.dtype for weight in model.buffers() if weight.dtype in _ordinary())
+        weights = list(dict.fromkeys(weight.dtype for weight in model.buffers() if weight.dtype in _ordinary()))
     return sorted(weights, key=lambda dtype: dtype != own) or [own]
 
 
