@@ -75,17 +75,17 @@ def _cut(sample: Image.Image, random: np.random.Generator, path: Path, size: tup
     return path
 
 
-def bare(photos: Sequence[Path]) -> None:
-    """Read a batch, run the model on it, read the next one: one process, nothing kept."""
+def bare(photos: Sequence[Path]) -> int:
+    """Read a batch, run the model on it, read the next one, in one process; return how many results there were."""
     with torch.inference_mode():
-        for start in range(0, len(photos), BATCH):
-            model().module(cf.load_images(photos[start : start + BATCH], model()))
+        batches = (cf.load_images(photos[at : at + BATCH], model()) for at in range(0, len(photos), BATCH))
+        return sum(len(model().module(batch)) for batch in batches)
 
 
-def bare_with_memory_kept(photos: Sequence[Path]) -> None:
+def bare_with_memory_kept(photos: Sequence[Path]) -> int:
     """Do the same while the C library keeps what is freed, as runs have it."""
     with freed_memory.kept():
-        bare(photos)
+        return bare(photos)
 
 
 class Read(Dataset[torch.Tensor]):
@@ -101,14 +101,13 @@ class Read(Dataset[torch.Tensor]):
         return cf.load_images(self.photos[index], model())[0]
 
 
-def bare_with_loader(photos: Sequence[Path]) -> None:
-    """Read ahead in a process of torch's DataLoader."""
+def bare_with_loader(photos: Sequence[Path]) -> int:
+    """Do the same, reading ahead in a process of torch's DataLoader."""
     with torch.inference_mode():
-        for batch in DataLoader(Read(photos), batch_size=BATCH, num_workers=1):
-            model().module(batch)
+        return sum(len(model().module(batch)) for batch in DataLoader(Read(photos), batch_size=BATCH, num_workers=1))
 
 
-BARE: dict[str, Callable[[Sequence[Path]], None]] = {
+BARE: dict[str, Callable[[Sequence[Path]], int]] = {
     way.__name__: way for way in (bare, bare_with_memory_kept, bare_with_loader)
 }
 
@@ -121,7 +120,7 @@ def run(photos: Sequence[Path], out: Path, save: str, layers: Sequence[str]) -> 
 
 
 def timed(folder: Path, out: Path, way: str, layers: Sequence[str]) -> dict[str, float]:
-    """Do it with one batch, which loads and compiles what is needed, then with all photos.
+    """Do it with three batches, which load and compile what is needed, then with all photos.
 
     Args:
         folder: of the photos.
@@ -135,10 +134,10 @@ def timed(folder: Path, out: Path, way: str, layers: Sequence[str]) -> dict[str,
     torch.set_num_threads(THREADS)
     photos = sorted(folder.iterdir())
     facts: dict[str, float] = {}
-    for part, place in ((photos[:BATCH], out / "first"), (photos, out / "all")):
+    for part, place in ((photos[: 3 * BATCH], out / "first"), (photos, out / "all")):
         start = time.perf_counter()
         if way in BARE:
-            BARE[way](part)
+            assert BARE[way](part) == len(part)
         else:
             facts = run(part, place, way, layers)
         facts["seconds"] = time.perf_counter() - start

@@ -32,8 +32,8 @@ _STOPPED = -1
 """The row of the notes that tells whether readers are to stop; the others are theirs."""
 
 _ORPHAN_POLL_S = 1.0
-"""How often a waiting reader checks that its parent is alive. The end of the pipe alone does not show that: any process
-forked from the parent, a sibling or a DataLoader's worker, holds a copy of the parent's end and keeps it open."""
+"""How often a waiting reader checks that its parent lives and wants it. The end of the pipe alone does not show that:
+processes forked from the parent, a sibling or a DataLoader's worker, hold a copy of its end and keep it open."""
 
 
 class Stopped(Exception):
@@ -107,7 +107,7 @@ def cannot_start(error: BaseException) -> ImageError:
 
 
 def serve(task: Task[Result], notes: Notes, pipe: Connection) -> None:
-    """Run tasks in this process until there are no more, until the parent is gone, or until one fails.
+    """Run tasks in this process until there are no more, nobody wants them, the parent is gone, or one fails.
 
     Args:
         task: reads one batch.
@@ -122,7 +122,7 @@ def serve(task: Task[Result], notes: Notes, pipe: Connection) -> None:
         while True:
             notes.enter(WAITING)
             while not pipe.poll(_ORPHAN_POLL_S):
-                if os.getppid() != parent:
+                if notes.stopped or os.getppid() != parent:
                     return
             asked = pipe.recv()
             if asked is None:

@@ -79,15 +79,16 @@ class SelfChecking:
                 if name in given:
                     raise OptionError(f"{name} and {older} are one option, got both. Give {name}.")
                 given[name] = given.pop(older)
-        if all(type(value) in _SIMPLE for value in given.values()):
+        if all(map(_is_simple, given.values())):
             record: Any = cls  # of which mypy does not know that it can be hashed
             made: Self = _checked(record, tuple((name, type(value), value) for name, value in given.items()))
             return made
         return cls(**given)
 
 
-_SIMPLE = (type(None), bool, int, float, str)
-"""Types of values that are the same options each time they are given."""
+def _is_simple(value: object) -> bool:
+    """Check whether a value is known by its type and itself, and becomes nothing large, as "0-1000000" does."""
+    return value is None or type(value) in (bool, int) or (type(value) is str and value.isidentifier())
 
 
 @functools.lru_cache(maxsize=64)

@@ -12,16 +12,18 @@ def start_unheard(process: BaseProcess, context: BaseContext) -> None:
     """Start a process that hears no Ctrl-C, from its first moment on; what it runs has to call `ignore` at its start.
 
     Without that, one that has just been forked, or that still imports, would print what it was interrupted at. The
-    processes of a fork server may: what is held back where that is started would be so for the program's own, too.
+    processes of a fork server may: what is held back where that is started would be so for the program's own, too. The
+    program itself may be interrupted here, after the start: its other threads hear the signal.
     """
     method = context.get_start_method()
     if method == "forkserver" or not hasattr(signal, "pthread_sigmask"):
         process.start()
         return
-    if method == "spawn":
-        resource_tracker.ensure_running()  # which lets through what was held back, where it has yet to be started
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # of this thread, and of what it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())  # of this thread, and of what it starts
     try:
+        if method == "spawn":
+            resource_tracker.ensure_running()  # which lets the signal through, where it has yet to be started
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         process.start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

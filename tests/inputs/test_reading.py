@@ -450,6 +450,18 @@ def test_read_batches_interrupted_while_readers_begin_is_quick(monkeypatch: pyte
     assert time.monotonic() - interrupted_at[0] < 2
 
 
+def test_a_reader_that_nobody_knows_of_ends_with_the_others() -> None:
+    """Its parent was interrupted between its start and the next line, so that nothing comes through its pipe."""
+    context = multiprocessing.get_context("fork")
+    notes, (_ours, theirs) = reader_process.Notes(1), context.Pipe()
+    reader = context.Process(target=reader_process.serve, args=(hang, notes.of(0), theirs), daemon=True)
+    reader.start()
+    wait_until(lambda: notes.at(0)[0] == reader_process.WAITING)
+    notes.stop()
+    reader.join(30)
+    assert reader.exitcode == 0
+
+
 def test_read_batches_never_begun_starts_nothing() -> None:
     read_batches(Scripted(), BATCHES, workers=2, timeout_s=60)
     assert multiprocessing.active_children() == []

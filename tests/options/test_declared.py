@@ -84,3 +84,7 @@ def test_of_makes_a_record_once_for_the_same_options_and_tells_equal_values_of_o
     with pytest.raises(OptionError, match="got True"):
         RenderOptions.of({**options, "threads": True})
     assert RenderOptions.of({"grid": [2, 3]}) == RenderOptions.of({"grid": (2, 3)})
+    # Nothing that may be large is kept, and no -0.0 for 0.0.
+    assert RenderOptions.of({"channels": "0-9"}) is not RenderOptions.of({"channels": "0-9"})
+    assert str(RenderOptions.of({"vmin": 0.0, "vmax": 1.0}).vmin) == "0.0"
+    assert str(RenderOptions.of({"vmin": -0.0, "vmax": 1.0}).vmin) == "-0.0"

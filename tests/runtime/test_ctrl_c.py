@@ -40,6 +40,23 @@ def test_a_process_hears_no_ctrl_c_from_its_first_moment(
     assert capfd.readouterr() == ("", "")
 
 
+def test_what_the_caller_holds_back_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ensure_running() -> None:  # as that of multiprocessing ends where it has started the tracker
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+    monkeypatch.setattr(ctrl_c.resource_tracker, "ensure_running", ensure_running)
+    context = multiprocessing.get_context("spawn")
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process = context.Process(target=run, args=(None, False))
+        ctrl_c.start_unheard(process, context)
+        assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        process.join(60)
+        assert process.exitcode == 0
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def test_ctrl_c_that_comes_while_a_process_starts_comes_to_the_program() -> None:
     class Started:
         def start(self) -> None:

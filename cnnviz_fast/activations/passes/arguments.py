@@ -127,12 +127,13 @@ def dtypes_for(model: nn.Module, batch: torch.Tensor) -> list[torch.dtype]:
     own = batch.dtype
     if not batch.is_floating_point():
         return [own]
-    own_weights = (module._parameters.values() for module in every_module(model).values())
-    dtypes = {weight.dtype: None for weight in itertools.chain.from_iterable(own_weights) if weight is not None}
-    weights = [dtype for dtype in dtypes if dtype in _ordinary()]
-    if not weights:
-        weights = list(dict.fromkeys(weight.dtype for weight in model.buffers() if weight.dtype in _ordinary()))
-    return sorted(weights, key=lambda dtype: dtype != own) or [own]
+    registered = (module._parameters.values() for module in every_module(model).values())
+    # The first are nearly always those of the second, which take four times as long.
+    for weights in (itertools.chain.from_iterable(registered), model.parameters(), model.buffers()):
+        dtypes = dict.fromkeys(weight.dtype for weight in weights if weight is not None)
+        if found := [dtype for dtype in dtypes if dtype in _ordinary()]:
+            return sorted(found, key=lambda dtype: dtype != own)
+    return [own]
 
 
 def placed(value: Any, device: torch.device, *, linked: bool = False) -> Any:

@@ -18,6 +18,7 @@ from torch import nn
 from cnnviz_fast.activations.capture import capture, capture_stream
 from cnnviz_fast.activations.listing import list_layers
 from cnnviz_fast.activations.passes import forward
+from cnnviz_fast.activations.passes.arguments import dtypes_for
 from cnnviz_fast.errors import CaptureError, InputError
 
 
@@ -411,3 +412,21 @@ def test_capture_of_a_part_by_the_forward_itself_is_no_call_of_it(batch: torch.T
     found = capture(model, batch, ["conv"])
     assert list(found) == ["conv"]
     assert torch.equal(found["conv"], model.conv(batch))
+
+
+def test_dtypes_are_those_of_weights_that_only_parameters_tells_of() -> None:
+    class Holding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.held = [nn.Conv2d(3, 2, 1).half()]
+
+        def named_parameters(self, *arguments: Any, **named: Any) -> Any:
+            return self.held[0].named_parameters(*arguments, **named)
+
+    batch = torch.zeros(1, 3, 4, 4)
+    assert dtypes_for(Holding(), batch) == [torch.float16]
+    assert dtypes_for(nn.Sequential(nn.Conv2d(3, 2, 1), nn.Conv2d(2, 2, 1).half()), batch) == [
+        torch.float32, torch.float16,
+    ]  # fmt: skip
+    assert dtypes_for(nn.BatchNorm2d(3, affine=False).double(), batch) == [torch.float64]
+    assert dtypes_for(nn.ReLU(), batch) == [torch.float32]
