@@ -11,9 +11,9 @@ from multiprocessing.process import BaseProcess
 def start_unheard(process: BaseProcess, context: BaseContext) -> None:
     """Start a process that hears no Ctrl-C, from its first moment on; what it runs has to call `ignore` at its start.
 
-    Without that, one that has just been forked, or that still imports, would print what it was interrupted at. The
-    processes of a fork server may: what is held back where that is started would be so for the program's own, too. The
-    program itself may be interrupted here, after the start: its other threads hear the signal.
+    Otherwise one that has just been forked, or that still imports, would print what it was interrupted at. Those of a
+    fork server still do: holding the signal back there would hold it back from processes of the program's own, too.
+    The program itself may be interrupted in here, even after the start, since its other threads hear the signal.
     """
     method = context.get_start_method()
     if method == "forkserver" or not hasattr(signal, "pthread_sigmask"):

@@ -1,5 +1,5 @@
-// The last loop of drawing with AVX-512, which is as long as a sheet is wide. Those before it see rows of maps, which are
-// short: with AVX2 they are as fast.
+// The last loop of drawing with AVX-512, which is as long as a sheet is wide. Those before it see rows of maps, which
+// are short: with AVX2 they are as fast, measured on an AMD EPYC.
 
 #include "kernels/lines.h"
 #include "target.h"
@@ -76,16 +76,18 @@ CNNVIZ_TARGET_AVX512 inline void blend_piece_512(const float* line, const float*
     }
     if constexpr (ROWS > 1) {
         if (y == rows) return;
-        blend_piece_512<ROWS / 2, FUSED>(line, below, begin, end, fractions + y, rows - y, scale, out + y * width, width);
+        blend_piece_512<ROWS / 2, FUSED>(line, below, begin, end, fractions + y, rows - y, scale, out + y * width,
+                                         width);
     }
 }
 
 template <bool FUSED>
 CNNVIZ_TARGET_AVX512 inline void blend_rows_512(const float* line, const float* below, size_t width,
                                                 const float* fractions, size_t rows, float scale, uint8_t* out) {
+    const __m512 scales = _mm512_set1_ps(scale);
     for (size_t begin = 0; begin < width; begin += PIECE_PX) {
         const size_t end = std::min(begin + PIECE_PX, width);
-        blend_piece_512<ROWS_AT_ONCE_512, FUSED>(line, below, begin, end, fractions, rows, _mm512_set1_ps(scale), out, width);
+        blend_piece_512<ROWS_AT_ONCE_512, FUSED>(line, below, begin, end, fractions, rows, scales, out, width);
     }
 }
 

@@ -1,3 +1,5 @@
+"""Processes that work for another hear no Ctrl-C, from their first moment on; the program itself does."""
+
 from __future__ import annotations
 
 import multiprocessing
@@ -58,9 +60,9 @@ def test_what_the_caller_holds_back_stays_so(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_ctrl_c_that_comes_while_a_process_starts_comes_to_the_program() -> None:
-    class Started:
+    class Interrupted(multiprocessing.Process):
         def start(self) -> None:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        ctrl_c.start_unheard(Started(), multiprocessing.get_context("fork"))  # type: ignore[arg-type]
+        ctrl_c.start_unheard(Interrupted(), multiprocessing.get_context("fork"))
